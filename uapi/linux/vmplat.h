@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * vmplat: guest memory as a file, and its past as files too.
+ *
+ * Three objects, each a file descriptor, so that lifetime, hand-over
+ * (SCM_RIGHTS), permission and clean-up after kill -9 are the kernel's own:
+ *
+ *   memory  a regular file of guest memory: VMPLAT_MEM_CREATE, or any file of a
+ *           mounted vmplatfs
+ *   log     a cursor on a memory: "what may have changed since I last asked"
+ *   view    one frozen instant of one or several memories, read like a file
+ *
+ * Changelog
+ *   1  memory, log, view
+ *   2  demand filling (VMPLAT_FILL_*)
+ */
+#ifndef _UAPI_LINUX_VMPLAT_H
+#define _UAPI_LINUX_VMPLAT_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/* VMPLAT_ABI - counts up with each entry of the changelog above. */
+#define VMPLAT_ABI		2
+
+/**
+ * DOC: Calling convention
+ *
+ * Every argument is a struct whose first member is its size in bytes, as the
+ * caller was compiled. A kernel that knows fewer members accepts a longer
+ * struct whose unknown tail is zero, a kernel that knows more reads missing
+ * members as zero. Members named out_* are written by the kernel and ignored on
+ * input; an output is written only up to the size the caller gave. All page
+ * numbers count VMPLAT_INFO's page size. Layouts are the same for 32-bit and
+ * 64-bit callers.
+ *
+ * Errors common to all commands; a command that fails has changed nothing:
+ *
+ *   ENOTTY      this file does not know the command
+ *   EFAULT      a pointer of the caller cannot be read or written
+ *   EINVAL      the struct is shorter than its first version, or a member has a
+ *               value that is never valid
+ *   E2BIG       the struct is longer than this kernel knows and the tail is set
+ *   EOPNOTSUPP  an unknown flag is set, or a reserved member is not zero
+ *   EBADF       a file descriptor is not open
+ *   EMEDIUMTYPE a file descriptor is open, but is not the kind of object asked for
+ *   EACCES      a memory file descriptor lacks the access the command needs
+ *   EOVERFLOW   first + number runs past 2^64
+ *   ERANGE      a page range lies beyond the end of the object
+ *   ENOMEM      out of memory, or over the memory cgroup's limit
+ *   EMFILE      the caller's file descriptor table is full
+ */
+
+#define VMPLAT_IOC_TYPE		0xb7
+
+enum {
+	VMPLAT_CMD_INFO		= 0x00,
+	VMPLAT_CMD_MEM_CREATE	= 0x01,
+	VMPLAT_CMD_LOG_CREATE	= 0x02,
+	VMPLAT_CMD_VIEW_CREATE	= 0x03,
+	VMPLAT_CMD_FILL_CREATE	= 0x04,
+
+	VMPLAT_CMD_LOG_FETCH	= 0x20,
+	VMPLAT_CMD_LOG_END	= 0x21,
+	VMPLAT_CMD_LOG_STATUS	= 0x22,
+
+	VMPLAT_CMD_VIEW_STATUS	= 0x40,
+	VMPLAT_CMD_VIEW_DISCARD	= 0x41,
+	VMPLAT_CMD_VIEW_COMMIT	= 0x42,
+
+	VMPLAT_CMD_FILL_PUT	= 0x60,
+	VMPLAT_CMD_FILL_END	= 0x61,
+	VMPLAT_CMD_FILL_STATUS	= 0x62,
+};
+
+/* VMPLAT_ID_BYTES - length of the labels that tie increments to a base. */
+#define VMPLAT_ID_BYTES		16
+
+/**
+ * enum vmplat_cap - bits of &vmplat_info.out_caps
+ * @VMPLAT_CAP_MEM: memory objects and vmplatfs
+ * @VMPLAT_CAP_LOG: dirty logs
+ * @VMPLAT_CAP_VIEW: frozen views
+ * @VMPLAT_CAP_FILL: demand filling
+ * @VMPLAT_CAP_BATCH_WP: write-protection works on runs of pages
+ *	(CONFIG_MAPPING_DIRTY_HELPERS); without it the same results cost one
+ *	reverse-map walk a page
+ */
+enum vmplat_cap {
+	VMPLAT_CAP_MEM		= 1ULL << 0,
+	VMPLAT_CAP_LOG		= 1ULL << 1,
+	VMPLAT_CAP_VIEW		= 1ULL << 2,
+	VMPLAT_CAP_FILL		= 1ULL << 3,
+	VMPLAT_CAP_BATCH_WP	= 1ULL << 8,
+};
+
+/**
+ * struct vmplat_info - VMPLAT_INFO on /dev/vmplat
+ * @size: sizeof(struct vmplat_info)
+ * @flags: must be 0
+ * @out_abi: VMPLAT_ABI of the kernel module
+ * @out_page_bytes: size of a page in every page number of this ABI
+ * @out_caps: set of &enum vmplat_cap
+ * @out_max_view_mems: most memories one view can freeze together
+ * @__reserved: must be 0
+ */
+struct vmplat_info {
+	__u32 size;
+	__u32 flags;
+	__u32 out_abi;
+	__u32 out_page_bytes;
+	__aligned_u64 out_caps;
+	__u32 out_max_view_mems;
+	__u32 __reserved;
+};
+#define VMPLAT_INFO		_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_INFO)
+
+/**
+ * struct vmplat_mem_create - VMPLAT_MEM_CREATE on /dev/vmplat
+ * @size: sizeof(struct vmplat_mem_create)
+ * @flags: must be 0
+ * @mem_bytes: length of the memory; not 0, a multiple of the page size
+ * @out_fd: new descriptor, close-on-exec, opened read-write
+ * @__reserved: must be 0
+ *
+ * The descriptor is an unlinked file of an internal vmplatfs: mmap(MAP_SHARED),
+ * pread, pwrite, fallocate(PUNCH_HOLE | KEEP_SIZE), lseek(SEEK_DATA/SEEK_HOLE).
+ * The length is fixed for life. MAP_PRIVATE is refused with EINVAL: a private
+ * copy would be invisible to logs and views. Pages are charged to the memory
+ * cgroup of the task that first touches them, and are not swapped.
+ *
+ * EINVAL: @mem_bytes is 0 or not page aligned; EFBIG: it is larger than a file
+ * can be.
+ */
+struct vmplat_mem_create {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 mem_bytes;
+	__s32 out_fd;
+	__u32 __reserved;
+};
+#define VMPLAT_MEM_CREATE	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_MEM_CREATE)
+
+/**
+ * enum vmplat_log_create_flags - &vmplat_log_create.flags
+ * @VMPLAT_LOG_F_ALL_DIRTY: start with every page marked, not none
+ */
+enum vmplat_log_create_flags {
+	VMPLAT_LOG_F_ALL_DIRTY	= 1 << 0,
+};
+
+/**
+ * struct vmplat_log_create - VMPLAT_LOG_CREATE on /dev/vmplat
+ * @size: sizeof(struct vmplat_log_create)
+ * @flags: &enum vmplat_log_create_flags
+ * @mem_fd: a memory, open for reading
+ * @out_fd: new descriptor, close-on-exec
+ * @threshold_pages: poll() reports EPOLLIN once about this many pages are
+ *	marked; 0 means one page. The count behind poll() may run ahead of
+ *	VMPLAT_LOG_STATUS for pages written again after a harvest, never behind.
+ *
+ * Any number of logs may stand on one memory; each has its own position.
+ */
+struct vmplat_log_create {
+	__u32 size;
+	__u32 flags;
+	__s32 mem_fd;
+	__s32 out_fd;
+	__aligned_u64 threshold_pages;
+};
+#define VMPLAT_LOG_CREATE	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_LOG_CREATE)
+
+/**
+ * struct vmplat_range - a run of pages
+ * @first: first page
+ * @nr_pages: how many, not 0
+ */
+struct vmplat_range {
+	__aligned_u64 first;
+	__aligned_u64 nr_pages;
+};
+
+/**
+ * enum vmplat_log_fetch_flags - &vmplat_log_fetch.flags
+ * @VMPLAT_LOG_FETCH_F_PEEK: report, leave the marks where they are
+ * @VMPLAT_LOG_FETCH_F_CLEAR: report and forget in one step; a reader that dies
+ *	before it used the answer has lost it. EBUSY while marks are borrowed.
+ * @VMPLAT_LOG_FETCH_F_RANGES: @buf is an array of &struct vmplat_range, else it
+ *	is a bitmap
+ *
+ * With neither PEEK nor CLEAR the reported marks are *borrowed*: they are out of
+ * the log, yet come back with VMPLAT_LOG_END_F_ABORT and are forgotten only with
+ * VMPLAT_LOG_END. Several fetches may borrow one after the other.
+ */
+enum vmplat_log_fetch_flags {
+	VMPLAT_LOG_FETCH_F_PEEK		= 1 << 0,
+	VMPLAT_LOG_FETCH_F_CLEAR	= 1 << 1,
+	VMPLAT_LOG_FETCH_F_RANGES	= 1 << 2,
+};
+
+/**
+ * struct vmplat_log_fetch - VMPLAT_LOG_FETCH on a log
+ * @size: sizeof(struct vmplat_log_fetch)
+ * @flags: &enum vmplat_log_fetch_flags
+ * @first: first page asked for; for a bitmap a multiple of 64
+ * @nr_pages: pages asked for, not 0
+ * @buf: where the answer goes
+ * @buf_bytes: room at @buf. A bitmap needs one bit a page asked for, rounded up
+ *	to 8 bytes, little-endian bit order in 64-bit words; bits beyond
+ *	@nr_pages are 0. For ranges any multiple of 16 bytes but 0.
+ * @out_nr_dirty: pages reported
+ * @out_nr_ranges: ranges written, for VMPLAT_LOG_FETCH_F_RANGES
+ * @out_next: first page not looked at: @first + @nr_pages, or less when the
+ *	ranges filled @buf; go on from there
+ *
+ * A page that was written after the last report is always reported; one that was
+ * not may be. EMSGSIZE: @buf_bytes too small for the bitmap; EBUSY: see CLEAR, or
+ * a view holds the log's marks.
+ */
+struct vmplat_log_fetch {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 first;
+	__aligned_u64 nr_pages;
+	__aligned_u64 buf;
+	__aligned_u64 buf_bytes;
+	__aligned_u64 out_nr_dirty;
+	__aligned_u64 out_nr_ranges;
+	__aligned_u64 out_next;
+};
+#define VMPLAT_LOG_FETCH	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_LOG_FETCH)
+
+/**
+ * enum vmplat_log_end_flags - &vmplat_log_end.flags
+ * @VMPLAT_LOG_END_F_ABORT: give the borrowed marks back to the log
+ */
+enum vmplat_log_end_flags {
+	VMPLAT_LOG_END_F_ABORT	= 1 << 0,
+};
+
+/**
+ * struct vmplat_log_end - VMPLAT_LOG_END on a log: end what fetches borrowed
+ * @size: sizeof(struct vmplat_log_end)
+ * @flags: &enum vmplat_log_end_flags
+ * @id: the log's new label, unless it is all zero or this is an abort
+ *
+ * EBUSY: a view holds the log's marks; EINVAL: an abort with a label. Ending when
+ * nothing is borrowed is no error.
+ */
+struct vmplat_log_end {
+	__u32 size;
+	__u32 flags;
+	__u8 id[VMPLAT_ID_BYTES];
+};
+#define VMPLAT_LOG_END		_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_LOG_END)
+
+/**
+ * struct vmplat_log_status - VMPLAT_LOG_STATUS on a log
+ * @size: sizeof(struct vmplat_log_status)
+ * @flags: must be 0
+ * @out_nr_pages: pages of the memory
+ * @out_nr_dirty: pages marked, as of a harvest made now
+ * @out_nr_borrowed: pages marked and borrowed, by fetches or by a view
+ * @out_harvests: harvests of the memory so far, whoever asked
+ * @out_id: label given by the last commit; zero before the first
+ * @out_view_busy: 1 while a view holds the marks
+ * @__reserved: must be 0
+ */
+struct vmplat_log_status {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 out_nr_pages;
+	__aligned_u64 out_nr_dirty;
+	__aligned_u64 out_nr_borrowed;
+	__aligned_u64 out_harvests;
+	__u8 out_id[VMPLAT_ID_BYTES];
+	__u32 out_view_busy;
+	__u32 __reserved;
+};
+#define VMPLAT_LOG_STATUS	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_LOG_STATUS)
+
+/* VMPLAT_VIEW_MAX_MEMS - most memories one view can freeze together. */
+#define VMPLAT_VIEW_MAX_MEMS	64
+
+/**
+ * struct vmplat_view_mem - one memory of a view
+ * @mem_fd: a memory, open for reading; each memory once
+ * @log_fd: a log of that memory to borrow from, or -1
+ * @id: if not all zero, the label @log_fd must carry: proof that the log stands
+ *	where the caller's base ends. ESTALE if it does not.
+ */
+struct vmplat_view_mem {
+	__s32 mem_fd;
+	__s32 log_fd;
+	__u8 id[VMPLAT_ID_BYTES];
+};
+
+/**
+ * enum vmplat_view_create_flags - &vmplat_view_create.flags
+ * @VMPLAT_VIEW_F_INCREMENT: SEEK_DATA and SEEK_HOLE show only what the logs
+ *	marked, and every memory needs a log. Without it they show what was
+ *	allocated. Reading gives the whole image either way.
+ * @VMPLAT_VIEW_F_BLOCK: when @side_bytes is used up, writers wait for room
+ *	(VMPLAT_VIEW_DISCARD, or the view's end). Without it the view breaks:
+ *	reads give ENODATA from then on, and writers go on.
+ */
+enum vmplat_view_create_flags {
+	VMPLAT_VIEW_F_INCREMENT	= 1 << 0,
+	VMPLAT_VIEW_F_BLOCK	= 1 << 1,
+};
+
+/**
+ * struct vmplat_view_create - VMPLAT_VIEW_CREATE on /dev/vmplat: freeze
+ * @size: sizeof(struct vmplat_view_create)
+ * @flags: &enum vmplat_view_create_flags
+ * @mems: pointer to an array of &struct vmplat_view_mem
+ * @nr_mems: entries of @mems, 1 to VMPLAT_VIEW_MAX_MEMS
+ * @out_fd: new descriptor, close-on-exec, read-only
+ * @side_bytes: most memory the view may hold in copies of pages; 0 for no limit
+ * @out_bytes: length of the view: the memories one after the other in the order
+ *	given
+ * @out_blocked_ns: how long the freeze kept writers waiting
+ * @out_nr_dirty: pages the freeze had to write-protect
+ *
+ * All memories are frozen at one instant. The logs' marks as of that instant
+ * are borrowed by the view until VMPLAT_VIEW_COMMIT forgets them; closing the
+ * view without it gives them back.
+ *
+ * EBUSY: marks of a log are borrowed already; ESTALE: a label does not match;
+ * EINVAL: a log belongs to another memory, a memory is given twice, or an
+ * increment lacks a log.
+ */
+struct vmplat_view_create {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 mems;
+	__u32 nr_mems;
+	__s32 out_fd;
+	__aligned_u64 side_bytes;
+	__aligned_u64 out_bytes;
+	__aligned_u64 out_blocked_ns;
+	__aligned_u64 out_nr_dirty;
+};
+#define VMPLAT_VIEW_CREATE	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_VIEW_CREATE)
+
+/**
+ * enum vmplat_view_state - &vmplat_view_status.out_state
+ * @VMPLAT_VIEW_OK: readable
+ * @VMPLAT_VIEW_BROKEN_LIMIT: broken, @side_bytes was used up
+ * @VMPLAT_VIEW_BROKEN_NOMEM: broken, a copy could not be allocated or charged
+ */
+enum vmplat_view_state {
+	VMPLAT_VIEW_OK			= 0,
+	VMPLAT_VIEW_BROKEN_LIMIT	= 1,
+	VMPLAT_VIEW_BROKEN_NOMEM	= 2,
+};
+
+/**
+ * struct vmplat_view_status - VMPLAT_VIEW_STATUS on a view
+ * @size: sizeof(struct vmplat_view_status)
+ * @flags: must be 0
+ * @out_state: &enum vmplat_view_state
+ * @out_committed: 1 after VMPLAT_VIEW_COMMIT
+ * @out_bytes: length of the view
+ * @out_side_bytes: memory held in copies now
+ * @out_side_peak_bytes: the most it ever was
+ * @out_nr_copied: pages copied before a write so far
+ * @out_nr_increment: pages the base logs had marked
+ * @out_blocked_ns: how long the freeze kept writers waiting
+ * @out_wait_ns: how long writers waited for room since, all together
+ */
+struct vmplat_view_status {
+	__u32 size;
+	__u32 flags;
+	__u32 out_state;
+	__u32 out_committed;
+	__aligned_u64 out_bytes;
+	__aligned_u64 out_side_bytes;
+	__aligned_u64 out_side_peak_bytes;
+	__aligned_u64 out_nr_copied;
+	__aligned_u64 out_nr_increment;
+	__aligned_u64 out_blocked_ns;
+	__aligned_u64 out_wait_ns;
+};
+#define VMPLAT_VIEW_STATUS	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_VIEW_STATUS)
+
+/**
+ * struct vmplat_view_discard - VMPLAT_VIEW_DISCARD on a view
+ * @size: sizeof(struct vmplat_view_discard)
+ * @flags: must be 0
+ * @first: first page of the view that its reader no longer needs
+ * @nr_pages: how many, not 0
+ *
+ * Frees the copies of these pages and stops making any. Reading them gives
+ * ENODATA from then on.
+ */
+struct vmplat_view_discard {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 first;
+	__aligned_u64 nr_pages;
+};
+#define VMPLAT_VIEW_DISCARD	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_VIEW_DISCARD)
+
+/**
+ * struct vmplat_view_commit - VMPLAT_VIEW_COMMIT on a view
+ * @size: sizeof(struct vmplat_view_commit)
+ * @flags: must be 0
+ * @id: label for the logs, usually the identity of what was stored; not all zero
+ *
+ * Say it once the reader's copy is durable: the borrowed marks are forgotten
+ * and every base log carries @id. The view stays readable. ENODATA: the view is
+ * broken, its marks stay borrowed until it is closed; EALREADY: committed
+ * before.
+ */
+struct vmplat_view_commit {
+	__u32 size;
+	__u32 flags;
+	__u8 id[VMPLAT_ID_BYTES];
+};
+#define VMPLAT_VIEW_COMMIT	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_VIEW_COMMIT)
+
+/**
+ * struct vmplat_fill_create - VMPLAT_FILL_CREATE on /dev/vmplat
+ * @size: sizeof(struct vmplat_fill_create)
+ * @flags: must be 0
+ * @mem_fd: a memory, open for reading and writing, in which no page exists yet
+ * @out_fd: new descriptor, close-on-exec
+ *
+ * From now on a page that does not exist is not zero but *missing*: whoever
+ * touches it waits until the owner of @out_fd supplies it with
+ * VMPLAT_FILL_PUT. read() on @out_fd gives the numbers (__u64) of pages
+ * somebody waits for, in order of demand; poll() reports EPOLLIN while there are
+ * any. After VMPLAT_FILL_END the pages still missing are zero. If @out_fd is
+ * closed before that, touching a missing page is SIGBUS (EIO for read and
+ * write): a dead server never becomes silent zeroes.
+ *
+ * EBUSY: the memory has pages already, or is being filled.
+ */
+struct vmplat_fill_create {
+	__u32 size;
+	__u32 flags;
+	__s32 mem_fd;
+	__s32 out_fd;
+};
+#define VMPLAT_FILL_CREATE	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_FILL_CREATE)
+
+/**
+ * struct vmplat_fill_put - VMPLAT_FILL_PUT on a fill
+ * @size: sizeof(struct vmplat_fill_put)
+ * @flags: must be 0
+ * @first: first page to supply
+ * @nr_pages: how many, not 0
+ * @buf: their content, nr_pages * page size bytes; 0 for pages of zeroes
+ * @out_done: pages dealt with, also on an error
+ *
+ * Pages that exist already are left alone: whoever was first won.
+ */
+struct vmplat_fill_put {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 first;
+	__aligned_u64 nr_pages;
+	__aligned_u64 buf;
+	__aligned_u64 out_done;
+};
+#define VMPLAT_FILL_PUT		_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_FILL_PUT)
+
+/**
+ * struct vmplat_fill_end - VMPLAT_FILL_END on a fill: pages still missing are zero
+ * @size: sizeof(struct vmplat_fill_end)
+ * @flags: must be 0
+ */
+struct vmplat_fill_end {
+	__u32 size;
+	__u32 flags;
+};
+#define VMPLAT_FILL_END		_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_FILL_END)
+
+/**
+ * struct vmplat_fill_status - VMPLAT_FILL_STATUS on a fill
+ * @size: sizeof(struct vmplat_fill_status)
+ * @flags: must be 0
+ * @out_nr_pages: pages of the memory
+ * @out_nr_filled: pages supplied so far
+ * @out_nr_demanded: pages somebody had to wait for so far
+ * @out_wait_ns: how long they waited, all together
+ */
+struct vmplat_fill_status {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 out_nr_pages;
+	__aligned_u64 out_nr_filled;
+	__aligned_u64 out_nr_demanded;
+	__aligned_u64 out_wait_ns;
+};
+#define VMPLAT_FILL_STATUS	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_FILL_STATUS)
+
+/* VMPLATFS_MAGIC - statfs(2) f_type of vmplatfs, "VMPL". */
+#define VMPLATFS_MAGIC		0x564d504c
+
+#endif /* _UAPI_LINUX_VMPLAT_H */
