@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The other end of a VM's control socket (control.c has the protocol): one JSON
+ * object a line, descriptors beside it by SCM_RIGHTS.
+ *
+ * A failed call leaves its reason in vm_client_error(), per thread.
+ */
+#ifndef VMPLAT_RUN_CLIENT_H
+#define VMPLAT_RUN_CLIENT_H
+
+#include <json-c/json.h>
+#include <stddef.h>
+
+#define VM_CLIENT_FDS_MAX	64
+
+struct vm_client;
+
+const char *vm_client_error(void);
+
+/**
+ * vm_run_dir - where control sockets live
+ *
+ * $VMPLAT_RUN_DIR, else /run/vmplat-vms for root, else
+ * $XDG_RUNTIME_DIR/vmplat. NULL (and vm_client_error()) if there is none.
+ */
+const char *vm_run_dir(void);
+
+/** vm_client_open - -ENOENT: no VM of that name; -ECONNREFUSED: it is dead */
+int vm_client_open(struct vm_client **c, const char *name);
+void vm_client_close(struct vm_client *c);
+int vm_client_fd(const struct vm_client *c);
+
+/** vm_client_send - @fds may be NULL */
+int vm_client_send(struct vm_client *c, struct json_object *req,
+		   const int *fds, size_t nr_fds);
+/**
+ * vm_client_recv - the next line: a reply, or an {"event": ...}
+ * @fds: room for VM_CLIENT_FDS_MAX descriptors, NULL to close what comes
+ * @timeout_ms: -1 for none; -ETIMEDOUT
+ *
+ * -EPIPE: the VM has hung up. Free *@msg with json_object_put().
+ */
+int vm_client_recv(struct vm_client *c, struct json_object **msg, int *fds,
+		   size_t *nr_fds, int timeout_ms);
+/**
+ * vm_client_call - send, then wait for the reply (events are skipped)
+ *
+ * A reply {"ok":false} gives its "errno" as -errno and its "error" as
+ * vm_client_error(); *@reply is NULL then.
+ */
+int vm_client_call(struct vm_client *c, struct json_object *req,
+		   const int *fds, size_t nr_fds, struct json_object **reply,
+		   int *out_fds, size_t *nr_out_fds);
+
+/** vm_client_list - call @fn for every *.sock, live or not; NULL-safe order by name */
+int vm_client_list(int (*fn)(void *ctx, const char *name), void *ctx);
+
+#endif
