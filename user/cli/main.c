@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The command: one table. Everything else is in the file a subcommand is named after. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli.h"
+
+static int cmd_help(int argc, char **argv);
+
+static int cmd_version(int argc, char **argv)
+{
+	printf("vmplat %s\n", VMPLAT_VERSION);
+	return CLI_OK;
+}
+
+static const char intro[] =
+"usage: vmplat COMMAND [ARGUMENT...]\n"
+"\n"
+"Guest memory as a file, its changes as a log, its past as a view.\n";
+
+static const struct cli_command commands[] = {
+#ifdef HAVE_run
+	{ "run",	"boot a Linux guest on vmplat memory",			cmd_run },
+#endif
+#ifdef HAVE_restore
+	{ "restore",	"continue a guest from a snapshot",			cmd_restore },
+#endif
+#ifdef HAVE_vm
+	{ "vm",		"list, pause, resume, stop, reset, snapshot guests",	cmd_vm },
+#endif
+#ifdef HAVE_snap
+	{ "snap",	"list, show and verify snapshots",			cmd_snap },
+#endif
+	{ "mem",	"create and look at memory files",			cmd_mem },
+	{ "log",	"watch what is written to a memory file",		cmd_log },
+	{ "view",	"copy one instant of memory files while they are used",	cmd_view },
+	{ "info",	"what the kernel module offers, or why it is not there", cmd_info },
+	{ "help",	"explain a command",					cmd_help },
+	{ "version",	"print the version",					cmd_version },
+	{ }
+};
+
+static int cmd_help(int argc, char **argv)
+{
+	char *args[8] = { "vmplat" };
+	int n = 1;
+
+	for (int i = 1; i < argc && n < 6; i++)
+		args[n++] = argv[i];
+	args[n++] = "--help";
+	return cli_dispatch("vmplat", intro, commands, n, args);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")))
+		return cmd_version(argc, argv);
+	return cli_dispatch("vmplat", intro, commands, argc, argv);
+}

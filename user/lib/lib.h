@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the files of libvmplat share; nothing here is visible outside. */
+#ifndef VMPLAT_LIB_H
+#define VMPLAT_LIB_H
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <vmplat.h>
+
+#define API __attribute__((visibility("default")))
+
+struct vmplat {
+	int fd;
+	struct vmplat_info info;
+};
+
+struct vmplat_mem {
+	int fd;
+	uint64_t bytes;
+};
+
+struct vmplat_log {
+	int fd;
+	uint64_t nr_pages;
+};
+
+struct vmplat_view {
+	int fd;
+	uint64_t bytes;
+};
+
+struct vmplat_fill {
+	int fd;
+	size_t page_bytes;
+};
+
+/* Keep the sentence for vmplat_last_error(); returns @err, which is negative. */
+int lib_error(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/*
+ * ioctl(2) that returns 0 or -errno. @arg starts with its size, which the caller
+ * has set to that of the struct it was compiled with.
+ */
+int lib_ioctl(int fd, unsigned long cmd, void *arg);
+
+/* What an errno every command may give means to the caller of @what, or strerror(). */
+const char *lib_reason(int err);
+
+#endif /* VMPLAT_LIB_H */
