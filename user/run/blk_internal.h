@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Shared by blk.c (image, guest I/O) and blk_view.c (freeze, copy).
  *
