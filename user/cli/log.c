@@ -1,7 +1,201 @@
 // SPDX-License-Identifier: GPL-2.0-only
+/* vmplat log: how much of a memory file is being written. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <json-c/json.h>
+#include <vmplat.h>
+
 #include "cli.h"
+
+static const char help_watch[] =
+"usage: vmplat log watch [--interval SECONDS] [--count N] [--json] FILE\n"
+"\n"
+"Print, each interval, how many pages of the memory FILE were written during it.\n"
+"Other logs and snapshots of the same memory are not disturbed. A page written\n"
+"many times within an interval counts once: this is what the next increment or\n"
+"migration pass would have to copy. Ctrl-C ends it.\n"
+"\n"
+"  -i, --interval SECONDS   default 1\n"
+"  -n, --count N            stop after N intervals\n"
+"      --json               one JSON object a line\n";
+
+static volatile sig_atomic_t stop;
+
+static void on_signal(int sig)
+{
+	stop = 1;
+}
+
+#define CHUNK_PAGES	(1ULL << 22)
+
+/* Pages written since the last call; -1 after saying why. */
+static int64_t harvest(struct vmplat_log *log, uint64_t nr_pages, uint64_t *bits)
+{
+	int64_t sum = 0;
+
+	for (uint64_t first = 0; first < nr_pages; first += CHUNK_PAGES) {
+		uint64_t n = nr_pages - first < CHUNK_PAGES ? nr_pages - first : CHUNK_PAGES;
+		int64_t got = vmplat_log_bitmap(log, VMPLAT_LOG_FETCH_F_CLEAR, first, n, bits);
+
+		if (got < 0) {
+			cli_fail("%s", vmplat_last_error());
+			return -1;
+		}
+		sum += got;
+	}
+	return sum;
+}
+
+struct watch {
+	struct vmplat_log *log;
+	uint64_t nr_pages;
+	uint64_t page_bytes;
+	uint64_t *bits;
+	bool json;
+};
+
+static void report(const struct watch *w, uint64_t dirty, double secs)
+{
+	char total[CLI_NUM_LEN], rate[CLI_NUM_LEN];
+	uint64_t bytes = dirty * w->page_bytes;
+
+	if (w->json)
+		printf("{\"seconds\":%.3f,\"dirty_pages\":%" PRIu64 ",\"dirty_bytes\":%" PRIu64
+		       ",\"bytes_per_second\":%.0f}\n", secs, dirty, bytes, bytes / secs);
+	else
+		printf("%10" PRIu64 " pages  %10s  %5.1f %%  %10s/s\n", dirty,
+		       cli_show_bytes(bytes, total), 100.0 * dirty / w->nr_pages,
+		       cli_show_bytes(bytes / secs, rate));
+	fflush(stdout);
+}
+
+static int watch(struct watch *w, uint64_t interval_ns, uint64_t count)
+{
+	uint64_t last = cli_now_ns(), next = last, now;
+	int64_t dirty;
+
+	for (uint64_t i = 0; !stop && (!count || i < count); i++) {
+		struct timespec until;
+
+		next += interval_ns;
+		until = (struct timespec) { next / 1000000000, next % 1000000000 };
+		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+		dirty = harvest(w->log, w->nr_pages, w->bits);
+		if (dirty < 0)
+			return CLI_FAILED;
+		now = cli_now_ns();
+		if (now > last)
+			report(w, dirty, (now - last) / 1e9);
+		last = now;
+	}
+	return CLI_OK;
+}
+
+static int watch_file(const char *path, uint64_t interval_ns, uint64_t count, bool json)
+{
+	struct sigaction sa = { .sa_handler = on_signal };
+	struct watch w = { .json = json };
+	struct vmplat_mem *mem = NULL;
+	struct vmplat *dev;
+	int fd, rc;
+
+	rc = cli_open_device(&dev);
+	if (rc)
+		return rc;
+	rc = CLI_FAILED;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0) {
+		cli_fail("%s: %s", path, strerror(errno));
+		goto close_dev;
+	}
+	if (vmplat_mem_from_fd(&mem, dev, fd)) {
+		cli_fail("%s: not a memory file (not on a vmplatfs)", path);
+		goto close_fd;
+	}
+	w.page_bytes = vmplat_page_bytes(dev);
+	w.nr_pages = vmplat_mem_bytes(mem) / w.page_bytes;
+	if (!w.nr_pages) {
+		cli_fail("%s: it is empty, nothing can be written to it", path);
+		goto close_mem;
+	}
+	w.bits = calloc(CHUNK_PAGES / 64, 8);
+	if (!w.bits || vmplat_log_new(&w.log, dev, mem, 0, 0)) {
+		cli_fail("%s: %s", path, w.bits ? vmplat_last_error() : "out of memory");
+		goto free_bits;
+	}
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	rc = watch(&w, interval_ns, count);
+	vmplat_log_close(w.log);
+free_bits:
+	free(w.bits);
+close_mem:
+	vmplat_mem_close(mem);
+close_fd:
+	close(fd);
+close_dev:
+	vmplat_close(dev);
+	return rc;
+}
+
+static int log_watch(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "interval", required_argument, NULL, 'i' },
+		{ "count", required_argument, NULL, 'n' },
+		{ "json", no_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' },
+		{ }
+	};
+	double interval = 1;
+	uint64_t count = 0;
+	bool json = false;
+	char *end;
+	int opt, rc;
+
+	opterr = 0;
+	while ((opt = getopt_long(argc, argv, ":i:n:h", options, NULL)) != -1) {
+		switch (opt) {
+		case 'i':
+			interval = strtod(optarg, &end);
+			if (*end || end == optarg || !(interval >= 0.001 && interval <= 86400))
+				return cli_usage("log watch", "--interval: '%s' is not between "
+						 "0.001 and 86400 seconds", optarg);
+			break;
+		case 'n':
+			rc = cli_parse_u64("log watch", "--count", optarg, 1, UINT64_MAX, &count);
+			if (rc)
+				return rc;
+			break;
+		case 'j':
+			json = true;
+			break;
+		case 'h':
+			return cli_help(help_watch);
+		default:
+			return cli_bad_option("log watch", opt, argv);
+		}
+	}
+	if (argc - optind != 1)
+		return cli_usage("log watch", "one FILE is needed, %d given", argc - optind);
+	return watch_file(argv[optind], interval * 1e9, count, json);
+}
 
 int cmd_log(int argc, char **argv)
 {
-	return cli_fail("not there yet");
+	static const struct cli_command verbs[] = {
+		{ "watch",	"print how fast a memory file is written",	log_watch },
+		{ }
+	};
+
+	return cli_dispatch("vmplat log", "usage: vmplat log VERB [ARGUMENT...]\n", verbs,
+			    argc, argv);
 }
