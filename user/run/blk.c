@@ -6,9 +6,6 @@
  * to the process, so closing an unrelated descriptor of the same file does not
  * drop them.  A writer excludes everyone, readers share.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -14,9 +14,6 @@
  * range; writers only add `saved`.  Writing the output happens outside the lock
  * and outside busy, so a slow output never delays the guest.
  */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
