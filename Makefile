@@ -9,10 +9,10 @@ modloaddir ?= /lib/modules-load.d
 version := $(shell sed -n 's/^PACKAGE_VERSION="\(.*\)"/\1/p' dkms.conf)
 dkmsdir = $(DESTDIR)/usr/src/vmplat-$(version)
 
-B := $(CURDIR)/build
+out := $(CURDIR)/build
 # the kernel says itself which release a KDIR is; empty when KDIR cannot build modules
-release = $(shell test -e $(KDIR)/Makefile && cat $(KDIR)/include/config/kernel.release 2>/dev/null)
-K = $(B)/kmod/$(release)$(KSUFFIX)
+release = $(shell test -e $(KDIR)/Makefile && sed -n 's/.*UTS_RELEASE "\(.*\)"/\1/p' $(KDIR)/include/generated/utsrelease.h 2>/dev/null)
+K = $(out)/kmod/$(release)$(KSUFFIX)
 
 # for checks: make module W=1 C=1 CF=-Wsparse-error KCFLAGS=-Werror LLVM=1 KSUFFIX=-clang
 kbuild_vars := $(foreach v,W C CF KCFLAGS LLVM CC,$(if $(filter command line environment,$(origin $(v))),$(v)='$($(v))'))
