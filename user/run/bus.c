@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: LGPL-2.1-or-later
+// SPDX-License-Identifier: GPL-2.0-only
 /* Dispatch of port and MMIO accesses; bus.h has the rules. */
 #include "bus.h"
 

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The two address spaces in which vCPUs meet devices: I/O ports and memory that
  * is not RAM.

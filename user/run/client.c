@@ -1,6 +1,5 @@
-// SPDX-License-Identifier: LGPL-2.1-or-later
+// SPDX-License-Identifier: GPL-2.0-only
 /* Talking to a running VM; client.h. */
-#define _GNU_SOURCE
 #include "client.h"
 
 #include <dirent.h>

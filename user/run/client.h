@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The other end of a VM's control socket (control.c has the protocol): one JSON
  * object a line, descriptors beside it by SCM_RIGHTS.

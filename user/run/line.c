@@ -1,5 +1,4 @@
-// SPDX-License-Identifier: LGPL-2.1-or-later
-#define _GNU_SOURCE
+// SPDX-License-Identifier: GPL-2.0-only
 #include "line.h"
 
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* JSON lines with descriptors over a unix stream socket, for both its ends. */
 #ifndef VMPLAT_RUN_LINE_H
 #define VMPLAT_RUN_LINE_H

@@ -1,0 +1,530 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Life and death of a VM; vm.h has threads, locks and states. */
+#include "vm_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "pci.h"
+#include "virtio_blk.h"
+#include "virtio_rng.h"
+
+uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- what is said -------------------------------------------------------- */
+
+int vm_error(struct vm *vm, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	pthread_mutex_lock(&vm->error_lock);
+	va_start(ap, fmt);
+	vsnprintf(vm->error, sizeof(vm->error), fmt, ap);
+	va_end(ap);
+	pthread_mutex_unlock(&vm->error_lock);
+	return err;
+}
+
+const char *vm_last_error(struct vm *vm, char *buf, size_t bytes)
+{
+	pthread_mutex_lock(&vm->error_lock);
+	snprintf(buf, bytes, "%s", vm->error);
+	pthread_mutex_unlock(&vm->error_lock);
+	return buf;
+}
+
+void vm_notice(struct vm *vm, const char *fmt, ...)
+{
+	char text[400];
+	va_list ap;
+
+	if (vm->quiet)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "vmplat: %s: %s\r\n", vm->cfg.name, text);
+}
+
+const char *vm_status_name(enum vm_status s)
+{
+	static const char *const names[] = {
+		[VM_CREATED] = "created", [VM_RUNNING] = "running",
+		[VM_PAUSED] = "paused", [VM_SNAPSHOTTING] = "snapshotting",
+		[VM_STOPPED] = "stopped", [VM_FAILED] = "failed",
+	};
+
+	return names[s];
+}
+
+enum vm_status vm_status(struct vm *vm)
+{
+	enum vm_status s;
+
+	pthread_mutex_lock(&vm->run_lock);
+	s = vm->status;
+	pthread_mutex_unlock(&vm->run_lock);
+	return s;
+}
+
+void vm_set_status(struct vm *vm, enum vm_status s)
+{
+	pthread_mutex_lock(&vm->run_lock);
+	vm->status = s;
+	pthread_cond_broadcast(&vm->run_cond);
+	pthread_mutex_unlock(&vm->run_lock);
+}
+
+void vm_request(struct vm *vm, enum vm_request what)
+{
+	uint64_t one = 1;
+
+	atomic_fetch_or(&vm->requests, (unsigned int)what);
+	if (write(vm->event_fd, &one, sizeof(one)) < 0)
+		abort();	/* an eventfd takes a one unless it is full of them */
+}
+
+/* ---- buses and devices --------------------------------------------------- */
+
+int bus_register_pio(struct vm *vm, uint64_t base, uint64_t len,
+		     const struct bus_ops *ops, void *opaque)
+{
+	return bus_register(&vm->pio, base, len, ops, opaque);
+}
+
+int bus_register_mmio(struct vm *vm, uint64_t base, uint64_t len,
+		      const struct bus_ops *ops, void *opaque)
+{
+	return bus_register(&vm->mmio, base, len, ops, opaque);
+}
+
+void bus_unregister_pio(struct vm *vm, uint64_t base, uint64_t len)
+{
+	bus_unregister(&vm->pio, base, len);
+}
+
+void bus_unregister_mmio(struct vm *vm, uint64_t base, uint64_t len)
+{
+	bus_unregister(&vm->mmio, base, len);
+}
+
+int vm_device_add(struct vm *vm, struct vm_device *dev)
+{
+	struct vm_device **p = &vm->devices;
+
+	for (; *p; p = &(*p)->next)
+		if (!strcmp((*p)->name, dev->name))
+			return vm_error(vm, -EEXIST, "two devices are called %s", dev->name);
+	dev->next = NULL;
+	*p = dev;
+	return 0;
+}
+
+static void devices_quiesce(struct vm *vm)
+{
+	if (vm->devices_quiet)
+		return;
+	for (struct vm_device *d = vm->devices; d; d = d->next)
+		if (d->ops->quiesce)
+			d->ops->quiesce(d->opaque);
+	vm->devices_quiet = true;
+}
+
+static void devices_resume(struct vm *vm)
+{
+	if (!vm->devices_quiet)
+		return;
+	for (struct vm_device *d = vm->devices; d; d = d->next)
+		if (d->ops->resume)
+			d->ops->resume(d->opaque);
+	vm->devices_quiet = false;
+}
+
+/* last added goes first */
+static void devices_destroy(struct vm *vm)
+{
+	struct vm_device *rest = vm->devices, *reversed = NULL;
+
+	while (rest) {
+		struct vm_device *d = rest;
+
+		rest = d->next;
+		d->next = reversed;
+		reversed = d;
+	}
+	while (reversed) {
+		struct vm_device *d = reversed;
+
+		reversed = d->next;	/* destroy frees it */
+		if (d->ops->destroy)
+			d->ops->destroy(d->opaque);
+	}
+	vm->devices = NULL;
+}
+
+/* ---- making -------------------------------------------------------------- */
+
+static int open_kvm(struct vm *vm)
+{
+	int ret;
+
+	vm->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (vm->kvm_fd < 0 && errno == ENOENT)
+		return vm_error(vm, -errno, "there is no /dev/kvm: load kvm_intel or kvm_amd; in a VM, its host must allow nesting");
+	if (vm->kvm_fd < 0)
+		return vm_error(vm, -errno, "/dev/kvm: %s; members of its group (usually kvm) may open it", strerror(errno));
+	ret = ioctl(vm->kvm_fd, KVM_GET_API_VERSION, 0);
+	if (ret != KVM_API_VERSION)
+		return vm_error(vm, -EPROTO, "KVM speaks API %d, not %d", ret, KVM_API_VERSION);
+	vm->fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0UL);
+	if (vm->fd < 0)
+		return vm_error(vm, -errno, "KVM makes no VM: %s", strerror(errno));
+	ret = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	if (ret < (int)sizeof(struct kvm_run))
+		return vm_error(vm, -EPROTO, "KVM's run area has %d bytes", ret);
+	vm->run_bytes = (size_t)ret;
+	return 0;
+}
+
+static int make_vcpus(struct vm *vm)
+{
+	int ret = 0;
+
+	vm->vcpus = calloc(vm->cfg.nr_cpus, sizeof(*vm->vcpus));
+	if (!vm->vcpus)
+		return vm_error(vm, -ENOMEM, "out of memory");
+	for (unsigned int i = 0; i < vm->cfg.nr_cpus && !ret; i++) {
+		vm->vcpus[i].fd = -1;
+		vm->nr_vcpus++;
+		ret = vcpu_init(vm, &vm->vcpus[i], i);
+	}
+	return ret;
+}
+
+static int make_disks(struct vm *vm, struct pci_bus *pci)
+{
+	char serial[24];
+	char why[300] = "";
+	int ret = 0;
+
+	for (unsigned int i = 0; i < vm->cfg.nr_disks && !ret; i++) {
+		const struct vm_disk *d = &vm->cfg.disks[i];
+
+		ret = blk_open(d->path, d->readonly ? BLK_OPEN_READONLY : 0,
+			       &vm->blks[i], why, sizeof(why));
+		if (ret)
+			return vm_error(vm, ret, "disk %s: %s", d->path,
+					*why ? why : strerror(-ret));
+		snprintf(serial, sizeof(serial), "vmplat-disk%u", i);
+		ret = virtio_blk_add(vm, pci, vm->blks[i], serial);
+		if (ret)
+			return vm_error(vm, ret, "disk %s: no virtio-blk device: %s",
+					d->path, strerror(-ret));
+	}
+	return ret;
+}
+
+static int make_devices(struct vm *vm)
+{
+	struct pci_bus *pci;
+	int ret;
+
+	ret = board_init(vm);
+	if (!ret)
+		ret = pci_bus_new(vm, &pci);
+	if (!ret)
+		ret = make_disks(vm, pci);
+	if (!ret)
+		ret = virtio_rng_add(vm, pci);
+	if (ret && !vm->error[0])
+		vm_error(vm, ret, "a device cannot be made: %s", strerror(-ret));
+	return ret;
+}
+
+/* what reset goes back to */
+static int keep_initial(struct vm *vm)
+{
+	struct state_writer w;
+	int ret;
+
+	state_writer_init(&w);
+	vm_save(vm, &w);
+	ret = state_writer_finish(&w);
+	if (ret) {
+		state_writer_free(&w);
+		return ret;
+	}
+	vm->initial = w.buf;
+	vm->initial_len = w.len;
+	return 0;
+}
+
+static int make(struct vm *vm)
+{
+	int ret;
+
+	vm->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (vm->event_fd < 0)
+		return vm_error(vm, -errno, "no eventfd: %s", strerror(errno));
+	ret = open_kvm(vm);
+	if (!ret)
+		ret = mem_init(vm);
+	if (!ret)
+		ret = arch_vm_init(vm);
+	if (!ret)
+		ret = irq_init(vm);
+	if (!ret)
+		ret = make_vcpus(vm);
+	if (!ret)
+		ret = make_devices(vm);
+	vm->devices_quiet = false;
+	if (!ret) {
+		devices_quiesce(vm);
+		ret = keep_initial(vm);
+	}
+	return ret;
+}
+
+int vm_new(struct vm **out, struct vm_config *cfg, char *err_text, size_t err_bytes)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	int ret;
+
+	*out = NULL;
+	if (!vm) {
+		snprintf(err_text, err_bytes, "out of memory");
+		return -ENOMEM;
+	}
+	vm->cfg = *cfg;
+	memset(cfg, 0, sizeof(*cfg));
+	vm->kvm_fd = vm->fd = vm->memfd = vm->event_fd = -1;
+	pthread_mutex_init(&vm->op, NULL);
+	pthread_mutex_init(&vm->run_lock, NULL);
+	pthread_mutex_init(&vm->route_lock, NULL);
+	pthread_mutex_init(&vm->error_lock, NULL);
+	pthread_cond_init(&vm->run_cond, NULL);
+	bus_init(&vm->pio, 0x10000);
+	bus_init(&vm->mmio, 0);
+	vcpu_signal_setup();
+	ret = make(vm);
+	if (ret) {
+		vm_last_error(vm, err_text, err_bytes);
+		if (!*err_text)
+			snprintf(err_text, err_bytes, "%s", strerror(-ret));
+		vm_free(vm);
+		return ret;
+	}
+	*out = vm;
+	return 0;
+}
+
+void vm_free(struct vm *vm)
+{
+	if (!vm)
+		return;
+	vm_stop(vm, VM_STOPPED);
+	devices_destroy(vm);
+	for (unsigned int i = 0; i < vm->cfg.nr_disks; i++)
+		if (vm->blks[i])
+			blk_close(vm->blks[i]);
+	for (unsigned int i = 0; i < vm->nr_vcpus; i++)
+		vcpu_exit(&vm->vcpus[i]);
+	free(vm->vcpus);
+	if (vm->fd >= 0)
+		close(vm->fd);
+	if (vm->kvm_fd >= 0)
+		close(vm->kvm_fd);
+	mem_exit(vm);
+	if (vm->event_fd >= 0)
+		close(vm->event_fd);
+	bus_exit(&vm->pio);
+	bus_exit(&vm->mmio);
+	free(vm->initial);
+	free(vm->msrs);
+	vm_config_free(&vm->cfg);
+	free(vm);
+}
+
+int vm_boot(struct vm *vm)
+{
+	struct boot_info info;
+	int ret = load_linux(vm, &info);
+
+	return ret ? ret : arch_vcpu_boot(&vm->vcpus[0], info.entry, info.zero_page);
+}
+
+/* ---- running ------------------------------------------------------------- */
+
+static void kick_all(struct vm *vm)
+{
+	for (unsigned int i = 0; i < vm->nr_vcpus; i++) {
+		vm->vcpus[i].run->immediate_exit = 1;
+		if (vm->vcpus[i].started)
+			pthread_kill(vm->vcpus[i].thread, VM_KICK_SIGNAL);
+	}
+}
+
+static void park_all(struct vm *vm)
+{
+	unsigned int started = 0;
+
+	for (unsigned int i = 0; i < vm->nr_vcpus; i++)
+		started += vm->vcpus[i].started;
+	pthread_mutex_lock(&vm->run_lock);
+	vm->pause_wanted = true;
+	kick_all(vm);
+	while (vm->nr_parked < started)
+		pthread_cond_wait(&vm->run_cond, &vm->run_lock);
+	pthread_mutex_unlock(&vm->run_lock);
+}
+
+static void unpark_all(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->run_lock);
+	vm->pause_wanted = false;
+	pthread_cond_broadcast(&vm->run_cond);
+	while (vm->nr_parked && !atomic_load(&vm->requests) && !vm->quit)
+		pthread_cond_wait(&vm->run_cond, &vm->run_lock);
+	pthread_mutex_unlock(&vm->run_lock);
+}
+
+void vm_halt(struct vm *vm)
+{
+	park_all(vm);
+	devices_quiesce(vm);
+}
+
+void vm_unhalt(struct vm *vm)
+{
+	devices_resume(vm);
+	unpark_all(vm);
+}
+
+int vm_start(struct vm *vm, bool paused)
+{
+	int ret = 0;
+
+	pthread_mutex_lock(&vm->op);
+	vm->pause_wanted = true;
+	for (unsigned int i = 0; i < vm->nr_vcpus && !ret; i++)
+		ret = vcpu_start(&vm->vcpus[i]);
+	if (!ret) {
+		if (!paused)
+			vm_unhalt(vm);
+		vm_set_status(vm, paused ? VM_PAUSED : VM_RUNNING);
+	}
+	pthread_mutex_unlock(&vm->op);
+	return ret;
+}
+
+static int need_status(struct vm *vm, enum vm_status want, const char *verb)
+{
+	enum vm_status s = vm_status(vm);
+
+	if (s == want)
+		return 0;
+	return vm_error(vm, -EINVAL, "cannot %s: it is %s", verb, vm_status_name(s));
+}
+
+int vm_pause(struct vm *vm)
+{
+	int ret;
+
+	pthread_mutex_lock(&vm->op);
+	ret = need_status(vm, VM_RUNNING, "pause");
+	if (!ret) {
+		vm_halt(vm);
+		arch_pause_clock(vm);
+		vm_set_status(vm, VM_PAUSED);
+	}
+	pthread_mutex_unlock(&vm->op);
+	return ret;
+}
+
+int vm_resume(struct vm *vm)
+{
+	int ret;
+
+	pthread_mutex_lock(&vm->op);
+	ret = need_status(vm, VM_PAUSED, "resume");
+	if (!ret) {
+		arch_resume_clock(vm);
+		vm_set_status(vm, VM_RUNNING);
+		vm_unhalt(vm);
+	}
+	pthread_mutex_unlock(&vm->op);
+	return ret;
+}
+
+/* back to power-on; a request that led here is forgotten */
+int vm_reset(struct vm *vm)
+{
+	enum vm_status s;
+	int ret;
+
+	pthread_mutex_lock(&vm->op);
+	s = vm_status(vm);
+	if (s == VM_STOPPED) {
+		ret = vm_error(vm, -EINVAL, "cannot reset: it has stopped");
+		goto out;
+	}
+	vm_halt(vm);
+	for (struct vm_device *d = vm->devices; d; d = d->next)
+		if (d->ops->reset)
+			d->ops->reset(d->opaque);
+	ret = vm_load(vm, vm->initial, vm->initial_len, false);
+	if (!ret)
+		ret = vm_boot(vm);
+	atomic_fetch_and(&vm->requests, ~(unsigned int)(VM_REQ_RESET | VM_REQ_FAIL));
+	if (ret) {
+		vm_set_status(vm, VM_FAILED);
+	} else {
+		vm->parked_clock_ns = 0;
+		vm_set_status(vm, VM_RUNNING);
+		vm_unhalt(vm);
+	}
+out:
+	pthread_mutex_unlock(&vm->op);
+	return ret;
+}
+
+void vm_stop(struct vm *vm, enum vm_status status)
+{
+	pthread_mutex_lock(&vm->op);
+	pthread_mutex_lock(&vm->run_lock);
+	if (!vm->quit && vm->vcpus) {
+		vm->quit = true;
+		vm->status = status;
+		for (unsigned int i = 0; i < vm->nr_vcpus; i++)
+			if (vm->vcpus[i].run)
+				vm->vcpus[i].run->immediate_exit = 1;
+		pthread_cond_broadcast(&vm->run_cond);
+	}
+	pthread_mutex_unlock(&vm->run_lock);
+	for (unsigned int i = 0; i < vm->nr_vcpus; i++) {
+		struct vcpu *v = &vm->vcpus[i];
+
+		if (!v->started)
+			continue;
+		pthread_kill(v->thread, VM_KICK_SIGNAL);
+		pthread_join(v->thread, NULL);
+		v->started = false;
+	}
+	if (vm->fd >= 0 && vm->devices)
+		devices_quiesce(vm);
+	pthread_mutex_unlock(&vm->op);
+}

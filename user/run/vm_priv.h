@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* struct vm itself, for the files of the engine; devices use vm.h. */
+#ifndef VMPLAT_RUN_VM_PRIV_H
+#define VMPLAT_RUN_VM_PRIV_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <vmplat.h>
+
+#include "blk.h"
+#include "config.h"
+#include "vm.h"
+
+#define VM_KICK_SIGNAL	(SIGRTMIN + 1)
+#define VM_ROUTES_MAX	1024
+#define VM_GSI_LINES	24
+
+enum vm_status {
+	VM_CREATED,
+	VM_RUNNING,
+	VM_PAUSED,
+	VM_SNAPSHOTTING,
+	VM_STOPPED,
+	VM_FAILED,
+};
+
+struct vcpu {
+	struct vm *vm;
+	unsigned int index;
+	int fd;
+	struct kvm_run *run;
+	pthread_t thread;
+	bool started;
+	bool parked;			/* run lock */
+	struct kvm_cpuid2 *cpuid;	/* as given to KVM; constant */
+};
+
+struct vm_route {
+	bool used;			/* route lock */
+	bool set;
+	uint64_t addr;
+	uint32_t data;
+};
+
+struct vm {
+	struct vm_config cfg;		/* constant once created */
+	int kvm_fd, fd;
+	size_t run_bytes;
+
+	/* memory; constant once created */
+	struct vmplat *dev;		/* NULL with the memfd backend */
+	struct vmplat_mem *mem;
+	struct vmplat_log *log;
+	int memfd;
+	uint8_t *ram;			/* file order: low RAM, then high RAM */
+	uint64_t low_bytes, high_bytes;
+
+	struct vcpu *vcpus;
+	unsigned int nr_vcpus;
+	struct bus pio, mmio;
+	struct vm_device *devices;	/* constant once running */
+	bool devices_quiet;		/* operation lock */
+
+	pthread_mutex_t op;		/* operation lock */
+
+	pthread_mutex_t run_lock;
+	pthread_cond_t run_cond;	/* any change below */
+	enum vm_status status;
+	bool pause_wanted;
+	bool quit;
+	unsigned int nr_parked;
+	uint64_t parked_clock_ns;	/* kvmclock at a long pause, 0 if none */
+
+	atomic_uint requests;		/* enum vm_request */
+	int event_fd;			/* signalled with requests */
+
+	pthread_mutex_t route_lock;
+	struct vm_route routes[VM_ROUTES_MAX];	/* GSI VM_GSI_LINES + index */
+
+	struct blk *blks[VM_DISKS_MAX];
+
+	struct serial *serial;
+	void *power;			/* acpi_pm.c */
+
+	struct kvm_msr_list *msrs;	/* that read back; operation lock */
+	void *initial;			/* state blob at power-on, for reset */
+	size_t initial_len;
+
+	pthread_mutex_t error_lock;
+	char error[512];		/* error lock */
+	bool quiet;			/* no notices */
+};
+
+/* ---- vm.c: life cycle; all but vm_new/vm_free take the operation lock ---- */
+
+/* On failure @err_text has the sentence. Takes over @cfg's contents. */
+int vm_new(struct vm **vm, struct vm_config *cfg, char *err_text, size_t err_bytes);
+void vm_free(struct vm *vm);
+/* Load the kernel (again), everything in its power-on state. */
+int vm_boot(struct vm *vm);
+/* Start vCPU threads; @paused: parked. */
+int vm_start(struct vm *vm, bool paused);
+int vm_pause(struct vm *vm);
+int vm_resume(struct vm *vm);
+int vm_reset(struct vm *vm);
+/* End vCPU threads; final. */
+void vm_stop(struct vm *vm, enum vm_status status);
+enum vm_status vm_status(struct vm *vm);
+const char *vm_status_name(enum vm_status s);
+const char *vm_last_error(struct vm *vm, char *buf, size_t bytes);
+
+/* Under the operation lock: park all vCPUs, quiesce devices; and back. */
+void vm_halt(struct vm *vm);
+void vm_unhalt(struct vm *vm);
+/* set the status under the run lock */
+void vm_set_status(struct vm *vm, enum vm_status s);
+
+/* ---- save.c: the VM as a blob; halted, under the operation lock ---------- */
+
+int vm_save(struct vm *vm, struct state_writer *w);
+int vm_load(struct vm *vm, const void *buf, size_t len, bool with_clock);
+
+/* ---- mem.c ---------------------------------------------------------------- */
+
+int mem_init(struct vm *vm);
+void mem_exit(struct vm *vm);
+
+/* ---- irq.c ---------------------------------------------------------------- */
+
+int irq_init(struct vm *vm);
+
+/* ---- vcpu.c ---------------------------------------------------------------- */
+
+int vcpu_init(struct vm *vm, struct vcpu *vcpu, unsigned int index);
+void vcpu_exit(struct vcpu *vcpu);
+int vcpu_start(struct vcpu *vcpu);
+void vcpu_signal_setup(void);
+
+/* ---- x86_*.c: the architecture -------------------------------------------- */
+
+int arch_vm_init(struct vm *vm);
+int arch_vcpu_init(struct vcpu *vcpu);
+void arch_vcpu_exit(struct vcpu *vcpu);
+/* registers for a 64-bit kernel entry */
+int arch_vcpu_boot(struct vcpu *vcpu, uint64_t entry, uint64_t zero_page);
+void arch_vcpu_dump(struct vcpu *vcpu);
+/* VM-wide state around the vCPUs' own */
+int arch_vm_save(struct vm *vm, struct state_writer *w);
+int arch_vm_load(struct vm *vm, struct state_reader *r, uint32_t version);
+int arch_vcpu_save(struct vcpu *vcpu, struct state_writer *w);
+int arch_vcpu_load(struct vcpu *vcpu, struct state_reader *r, uint32_t version);
+/* after all loads, before the first vCPU runs: clock */
+int arch_vm_load_clock(struct vm *vm, struct state_reader *r);
+int arch_vm_save_clock(struct vm *vm, struct state_writer *w);
+void arch_pause_clock(struct vm *vm);
+void arch_resume_clock(struct vm *vm);
+int acpi_build(struct vm *vm, uint64_t *rsdp);
+
+/* ---- load.c ---------------------------------------------------------------- */
+
+#define BOOT_GDT	0x500
+#define BOOT_ZERO_PAGE	0x7000
+#define BOOT_PAGE_TABLE	0x9000
+#define BOOT_CMDLINE	0x20000
+#define BOOT_ACPI	0xe0000
+#define BOOT_ACPI_END	0x100000
+
+struct boot_info {
+	uint64_t entry;
+	uint64_t zero_page;
+};
+
+int load_linux(struct vm *vm, struct boot_info *info);
+
+/* ---- devices of the board --------------------------------------------------- */
+
+int board_init(struct vm *vm);		/* board.c: all of them */
+
+/* monotonic nanoseconds */
+uint64_t now_ns(void);
+
+#endif
