@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The one place that knows which kernel this is. Everything else is written
+ * for the newest one. Conditionals test what Kbuild found in the headers
+ * (VMPLAT_HAVE_*), not version numbers: stable kernels backport API changes.
+ */
+#ifndef VMPLAT_COMPAT_H
+#define VMPLAT_COMPAT_H
+
+#include <linux/fs.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/rmap.h>
+#include <linux/splice.h>
+
+/* mnt_idmap replaced user_namespace in inode operations (6.3). */
+#ifdef VMPLAT_HAVE_MNT_IDMAP
+typedef struct mnt_idmap vmplat_idmap;
+#define vmplat_nop_idmap	(&nop_mnt_idmap)
+#else
+typedef struct user_namespace vmplat_idmap;
+#define vmplat_nop_idmap	(&init_user_ns)
+#endif
+
+/* filemap_get_folio() returned NULL, not an error pointer, before 6.4. */
+static inline struct folio *vmplat_filemap_get_folio(struct address_space *m,
+						     pgoff_t index)
+{
+	struct folio *folio = filemap_get_folio(m, index);
+
+	return IS_ERR_OR_NULL(folio) ? NULL : folio;
+}
+
+/* copy_splice_read() (6.5) reads into fresh pages through read_iter. */
+#ifdef VMPLAT_HAVE_COPY_SPLICE_READ
+#define vmplat_splice_read	copy_splice_read
+#else
+#define vmplat_splice_read	generic_file_splice_read
+#endif
+
+/* Timestamps went behind accessors (6.6, 6.7). */
+static inline void vmplat_inode_touch(struct inode *inode, bool born)
+{
+#if defined(VMPLAT_HAVE_SIMPLE_INODE_INIT_TS)
+	if (born)
+		simple_inode_init_ts(inode);
+	else
+		inode_set_mtime_to_ts(inode, inode_set_ctime_current(inode));
+#else
+	inode->i_mtime = inode->i_ctime = current_time(inode);
+	if (born)
+		inode->i_atime = inode->i_mtime;
+#endif
+}
+
+static inline void vmplat_generic_fillattr(vmplat_idmap *idmap, u32 mask,
+					   struct inode *inode,
+					   struct kstat *stat)
+{
+#ifdef VMPLAT_HAVE_FILLATTR_MASK	/* 6.6 */
+	generic_fillattr(idmap, mask, inode, stat);
+#else
+	generic_fillattr(idmap, inode, stat);
+#endif
+}
+
+/* ->mkdir() returns a dentry since 6.15. */
+#ifdef VMPLAT_HAVE_MKDIR_DENTRY
+#define VMPLAT_DEFINE_MKDIR(name, make)					\
+static struct dentry *name(vmplat_idmap *idmap, struct inode *dir,	\
+			   struct dentry *dentry, umode_t mode)		\
+{									\
+	return ERR_PTR(make(dir, dentry, mode));			\
+}
+#else
+#define VMPLAT_DEFINE_MKDIR(name, make)					\
+static int name(vmplat_idmap *idmap, struct inode *dir,			\
+		struct dentry *dentry, umode_t mode)			\
+{									\
+	return make(dir, dentry, mode);					\
+}
+#endif
+
+/* Names that exist only as long as the dcache keeps them: 7.x has a word for it. */
+#ifdef VMPLAT_HAVE_D_MAKE_PERSISTENT
+#define vmplat_kill_sb		kill_anon_super
+static inline void vmplat_d_make(struct dentry *dentry, struct inode *inode)
+{
+	d_make_persistent(dentry, inode);
+}
+#else
+#define vmplat_kill_sb		kill_litter_super
+static inline void vmplat_d_make(struct dentry *dentry, struct inode *inode)
+{
+	d_instantiate(dentry, inode);
+	dget(dentry);
+}
+#endif
+
+#ifdef VMPLAT_HAVE_INODE_JUST_DROP
+#define vmplat_drop_inode	inode_just_drop
+#else
+#define vmplat_drop_inode	generic_delete_inode
+#endif
+
+/* Order-0 folios only: folio_mapcount() is not exported everywhere. */
+static inline int vmplat_folio_mapcount(struct folio *folio)
+{
+	return atomic_read(&folio->_mapcount) + 1;
+}
+
+/*
+ * Write-protect every PTE that maps @nr pages from @first; their folios, and
+ * nobody else's, are locked by the caller and passed in @folios.
+ * wp_shared_mapping_range() needs CONFIG_MAPPING_DIRTY_HELPERS, which cloud
+ * flavours lack; folio_mkclean() is exported everywhere.
+ */
+#ifdef CONFIG_MAPPING_DIRTY_HELPERS
+#define VMPLAT_BATCH_WP	1
+static inline void vmplat_write_protect(struct address_space *mapping,
+					pgoff_t first, pgoff_t nr,
+					struct folio **folios, size_t nr_folios)
+{
+	wp_shared_mapping_range(mapping, first, nr);
+}
+#else
+#define VMPLAT_BATCH_WP	0
+static inline void vmplat_write_protect(struct address_space *mapping,
+					pgoff_t first, pgoff_t nr,
+					struct folio **folios, size_t nr_folios)
+{
+	while (nr_folios--)
+		folio_mkclean(*folios++);
+}
+#endif
+
+#endif /* VMPLAT_COMPAT_H */

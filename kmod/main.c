@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The module's beginning and end, and the control device /dev/vmplat.
+ *
+ * Nothing here has state: every object belongs to a file, every file holds the
+ * module, so the module can only go once nothing is left.
+ */
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+
+#include "vmplat.h"
+
+static int info(struct vmplat_cmd *cmd)
+{
+	struct vmplat_info *arg = cmd->arg;
+
+	if (arg->__reserved)
+		return -EOPNOTSUPP;
+	arg->out_abi = VMPLAT_ABI;
+	arg->out_page_bytes = PAGE_SIZE;
+	arg->out_caps = VMPLAT_CAP_MEM | VMPLAT_CAP_LOG | VMPLAT_CAP_VIEW |
+			VMPLAT_CAP_FILL;
+	if (VMPLAT_BATCH_WP)
+		arg->out_caps |= VMPLAT_CAP_BATCH_WP;
+	arg->out_max_view_mems = VMPLAT_VIEW_MAX_MEMS;
+	return 0;
+}
+
+static const struct vmplat_ioctl_op dev_ops[] = {
+	VMPLAT_OP(VMPLAT_CMD_INFO, info, struct vmplat_info, __reserved, 0),
+	VMPLAT_OP(VMPLAT_CMD_MEM_CREATE, vmplat_mem_create,
+		  struct vmplat_mem_create, __reserved, 0),
+	VMPLAT_OP(VMPLAT_CMD_LOG_CREATE, vmplat_log_create,
+		  struct vmplat_log_create, threshold_pages,
+		  VMPLAT_LOG_F_ALL_DIRTY),
+	VMPLAT_OP(VMPLAT_CMD_VIEW_CREATE, vmplat_view_create,
+		  struct vmplat_view_create, out_nr_dirty,
+		  VMPLAT_VIEW_F_INCREMENT | VMPLAT_VIEW_F_BLOCK),
+	VMPLAT_OP(VMPLAT_CMD_FILL_CREATE, vmplat_fill_create,
+		  struct vmplat_fill_create, out_fd, 0),
+};
+
+static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	return vmplat_ioctl(file, cmd, arg, dev_ops, ARRAY_SIZE(dev_ops));
+}
+
+static const struct file_operations dev_fops = {
+	.owner = THIS_MODULE,
+	.open = nonseekable_open,
+	.unlocked_ioctl = dev_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+};
+
+static struct miscdevice dev = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "vmplat",
+	.mode = 0660,
+	.fops = &dev_fops,
+};
+
+static int __init vmplat_init(void)
+{
+	int err;
+
+	err = vmplat_mem_cache_init();
+	if (err)
+		return err;
+	err = vmplat_fs_init();
+	if (err)
+		goto err_cache;
+	err = misc_register(&dev);
+	if (err)
+		goto err_fs;
+	return 0;
+
+err_fs:
+	vmplat_fs_exit();
+err_cache:
+	vmplat_mem_cache_exit();
+	return err;
+}
+
+static void __exit vmplat_exit(void)
+{
+	misc_deregister(&dev);
+	vmplat_fs_exit();
+	vmplat_mem_cache_exit();
+}
+
+module_init(vmplat_init);
+module_exit(vmplat_exit);
+
+MODULE_DESCRIPTION("Guest memory as a file, and its past as files too");
+MODULE_AUTHOR("The vmplat authors");
+MODULE_LICENSE("GPL");
+MODULE_ALIAS_FS("vmplatfs");

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The pages of a memory: found, made, removed and counted. What writing or
+ * freezing them means is for others.
+ *
+ * Pages live in the inode's page cache as order-0 folios, always uptodate,
+ * always PG_dirty: a clean page that nobody maps would be thrown away by
+ * drop_caches, and its content exists nowhere else. For the same reason the
+ * mapping is unevictable. They may be migrated.
+ */
+#include <linux/file.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "vmplat.h"
+
+/* The kernel's bitmap_*() helpers count in unsigned int; 8 TiB of 4 KiB pages. */
+#define MAX_PAGES	((u64)INT_MAX)
+
+static struct kmem_cache *mem_cache;
+static atomic64_t next_id = ATOMIC64_INIT(0);
+
+static void init_once(void *ptr)
+{
+	struct vmplat_mem *mem = ptr;
+
+	inode_init_once(&mem->inode);
+}
+
+int vmplat_mem_cache_init(void)
+{
+	mem_cache = kmem_cache_create("vmplat_mem", sizeof(struct vmplat_mem), 0,
+				      SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT,
+				      init_once);
+	return mem_cache ? 0 : -ENOMEM;
+}
+
+void vmplat_mem_cache_exit(void)
+{
+	rcu_barrier();	/* inodes on their way through free_inode */
+	kmem_cache_destroy(mem_cache);
+}
+
+struct inode *vmplat_mem_alloc_inode(struct super_block *sb)
+{
+	struct vmplat_mem *mem = alloc_inode_sb(sb, mem_cache, GFP_KERNEL);
+
+	if (!mem)
+		return NULL;
+	mem->id = atomic64_inc_return(&next_id);
+	mutex_init(&mem->lock);
+	init_rwsem(&mem->freeze_sem);
+	mem->nr_pages = 0;
+	mem->max_pages = 0;
+	mem->used = false;
+	atomic64_set(&mem->charged, 0);
+	mem->dirty = NULL;
+	mem->summary = NULL;
+	atomic64_set(&mem->nr_dirty, 0);
+	mem->nr_harvests = 0;
+	INIT_LIST_HEAD(&mem->logs);
+	init_waitqueue_head(&mem->log_wq);
+	mem->wake_at = U64_MAX;
+	INIT_LIST_HEAD(&mem->parts);
+	mem->nr_parts = 0;
+	init_waitqueue_head(&mem->room_wq);
+	mem->room_seq = 0;
+	atomic64_set(&mem->room_wait_ns, 0);
+	mem->fill = NULL;
+	return &mem->inode;
+}
+
+void vmplat_mem_free_inode(struct inode *inode)
+{
+	kmem_cache_free(mem_cache, vmplat_mem(inode));
+}
+
+/* The last reference is gone: no file, hence no mapping, log or view either. */
+void vmplat_mem_evict(struct inode *inode)
+{
+	struct vmplat_mem *mem = vmplat_mem(inode);
+
+	truncate_inode_pages_final(&inode->i_data);
+	vmplat_mem_uncharge_removed(mem);
+	clear_inode(inode);
+	kvfree(mem->dirty);
+	kvfree(mem->summary);
+	vmplat_fill_free(mem->fill);
+}
+
+/* vmplat_mem_of - the memory behind an open file, NULL if it is none */
+struct vmplat_mem *vmplat_mem_of(struct file *file)
+{
+	if (file->f_op != &vmplat_mem_fops)
+		return NULL;
+	return vmplat_mem(file_inode(file));
+}
+
+/* vmplat_mem_fget - a memory's file from a descriptor; the caller fput()s it */
+struct file *vmplat_mem_fget(int fd, fmode_t need)
+{
+	struct file *file = fget(fd);
+	int err = 0;
+
+	if (!file)
+		return ERR_PTR(-EBADF);
+	if (!vmplat_mem_of(file))
+		err = -EMEDIUMTYPE;
+	else if ((file->f_mode & need) != need)
+		err = -EACCES;
+	if (!err)
+		return file;
+	fput(file);
+	return ERR_PTR(err);
+}
+
+/* vmplat_mem_use - from now on the length is fixed; EINVAL if it is still 0 */
+int vmplat_mem_use(struct vmplat_mem *mem)
+{
+	int err = 0;
+
+	mutex_lock(&mem->lock);
+	if (mem->nr_pages)
+		mem->used = true;
+	else
+		err = -EINVAL;
+	mutex_unlock(&mem->lock);
+	return err;
+}
+
+/* ---- length ------------------------------------------------------------- */
+
+static unsigned long *grow_bitmap(const unsigned long *old, u64 old_bits,
+				  u64 new_bits)
+{
+	unsigned long *new = kvcalloc(BITS_TO_LONGS(new_bits), sizeof(long),
+				      GFP_KERNEL_ACCOUNT);
+
+	if (new && old)
+		bitmap_copy(new, old, old_bits);
+	return new;
+}
+
+/* Room for @nr pages in the bitmaps; grows in powers of two for appenders. */
+static int reserve_bitmaps(struct vmplat_mem *mem, u64 nr)
+{
+	unsigned long *dirty, *summary;
+	u64 max;
+
+	if (nr <= mem->max_pages)
+		return 0;
+	max = max_t(u64, roundup_pow_of_two(nr),
+		    BITS_PER_LONG * BITS_PER_LONG);
+	if (mem->max_pages == 0)
+		max = round_up(nr, BITS_PER_LONG * BITS_PER_LONG);
+	dirty = grow_bitmap(mem->dirty, mem->max_pages, max);
+	summary = grow_bitmap(mem->summary, BITS_TO_LONGS(mem->max_pages),
+			      BITS_TO_LONGS(max));
+	if (!dirty || !summary) {
+		kvfree(dirty);
+		kvfree(summary);
+		return -ENOMEM;
+	}
+	kvfree(mem->dirty);
+	kvfree(mem->summary);
+	mem->dirty = dirty;
+	mem->summary = summary;
+	mem->max_pages = max;
+	return 0;
+}
+
+/**
+ * vmplat_mem_resize - set the length
+ * @mem: the memory; its inode is locked
+ * @bytes: new length
+ *
+ * EBUSY once the memory was mapped, logged, frozen or filled: bitmaps, views
+ * and increments would no longer mean what their readers think.
+ */
+int vmplat_mem_resize(struct vmplat_mem *mem, loff_t bytes)
+{
+	struct inode *inode = &mem->inode;
+	u64 nr = DIV_ROUND_UP_ULL(bytes, PAGE_SIZE);
+	int err = 0;
+
+	if (bytes == i_size_read(inode))
+		return 0;
+	if (nr > MAX_PAGES)
+		return -EFBIG;
+	mutex_lock(&mem->lock);
+	if (mem->used)
+		err = -EBUSY;
+	else
+		err = reserve_bitmaps(mem, nr);
+	if (err)
+		goto unlock;
+	if (bytes < i_size_read(inode)) {
+		filemap_invalidate_lock(inode->i_mapping);
+		truncate_setsize(inode, bytes);
+		vmplat_mem_uncharge_removed(mem);
+		filemap_invalidate_unlock(inode->i_mapping);
+	} else {
+		i_size_write(inode, bytes);
+	}
+	mem->nr_pages = nr;
+unlock:
+	mutex_unlock(&mem->lock);
+	return err;
+}
+
+/* ---- pages ---------------------------------------------------------------- */
+
+static int charge_page(struct vmplat_mem *mem)
+{
+	struct vmplat_sb *sbi = mem->inode.i_sb->s_fs_info;
+
+	if (sbi->max_pages &&
+	    percpu_counter_compare(&sbi->used_pages, sbi->max_pages) >= 0)
+		return -ENOSPC;
+	percpu_counter_inc(&sbi->used_pages);
+	atomic64_inc(&mem->charged);
+	return 0;
+}
+
+static void uncharge_pages(struct vmplat_mem *mem, s64 nr)
+{
+	struct vmplat_sb *sbi = mem->inode.i_sb->s_fs_info;
+
+	percpu_counter_sub(&sbi->used_pages, nr);
+	atomic64_sub(nr, &mem->charged);
+}
+
+/*
+ * vmplat_mem_uncharge_removed - after pages were removed
+ *
+ * Removal does not call us page by page. With invalidate_lock held exclusively
+ * (or nobody left) no page is between being charged and being added, so the
+ * difference is what went away.
+ */
+void vmplat_mem_uncharge_removed(struct vmplat_mem *mem)
+{
+	s64 gone = atomic64_read(&mem->charged) -
+		   vmplat_mapping(mem)->nrpages;
+
+	if (gone)
+		uncharge_pages(mem, gone);
+}
+
+/* vmplat_mem_folio - the page at @index with a reference, NULL if there is none */
+struct folio *vmplat_mem_folio(struct vmplat_mem *mem, pgoff_t index)
+{
+	return vmplat_filemap_get_folio(vmplat_mapping(mem), index);
+}
+
+bool vmplat_mem_folio_present(struct vmplat_mem *mem, pgoff_t index)
+{
+	return xa_load(&vmplat_mapping(mem)->i_pages, index);
+}
+
+/* vmplat_mem_folio_alloc - a page that is in no memory yet; content undefined */
+struct folio *vmplat_mem_folio_alloc(struct vmplat_mem *mem)
+{
+	return folio_alloc(mapping_gfp_mask(vmplat_mapping(mem)), 0);
+}
+
+/**
+ * vmplat_mem_folio_add - put a page with its final content at @index
+ * @mem: the memory
+ * @index: where
+ * @folio: the page
+ * @filling: this is the content a missing page was waiting for
+ *
+ * Returns 0 with the folio locked; -EEXIST if there is a page already, -EAGAIN if
+ * the page is missing and this is not its content, -ENOSPC over the file
+ * system's size, -ENOMEM.
+ */
+int vmplat_mem_folio_add(struct vmplat_mem *mem, pgoff_t index,
+			 struct folio *folio, bool filling)
+{
+	struct address_space *mapping = vmplat_mapping(mem);
+	int err;
+
+	filemap_invalidate_lock_shared(mapping);
+	/* A fill cannot begin while this lock is held. */
+	if (!filling && vmplat_fill_missing(mem, index))
+		err = -EAGAIN;
+	else
+		err = charge_page(mem);
+	if (err)
+		goto unlock;
+	/* Whoever finds the folio may read it without its lock. */
+	folio_mark_uptodate(folio);
+	err = filemap_add_folio(mapping, folio, index, mapping_gfp_mask(mapping));
+	if (err)
+		uncharge_pages(mem, 1);
+	else
+		folio_mark_dirty(folio);
+unlock:
+	filemap_invalidate_unlock_shared(mapping);
+	return err;
+}
+
+/**
+ * vmplat_mem_folio_get - the page at @index, made of zeroes if there is none
+ * @mem: the memory
+ * @index: the page
+ *
+ * Returns it locked and with a reference, or an error pointer: -ENOSPC, -ENOMEM,
+ * or -EAGAIN if the page is missing and must be filled first.
+ */
+struct folio *vmplat_mem_folio_get(struct vmplat_mem *mem, pgoff_t index)
+{
+	struct address_space *mapping = vmplat_mapping(mem);
+	struct folio *folio;
+	int err;
+
+	for (;;) {
+		folio = vmplat_filemap_get_folio(mapping, index);
+		if (folio) {
+			folio_lock(folio);
+			if (likely(folio->mapping == mapping))
+				return folio;
+			folio_unlock(folio);
+			folio_put(folio);
+			continue;
+		}
+		if (vmplat_fill_missing(mem, index))
+			return ERR_PTR(-EAGAIN);	/* spare the allocation */
+		folio = vmplat_mem_folio_alloc(mem);
+		if (!folio)
+			return ERR_PTR(-ENOMEM);
+		folio_zero_range(folio, 0, PAGE_SIZE);
+		err = vmplat_mem_folio_add(mem, index, folio, false);
+		if (!err)
+			return folio;
+		folio_put(folio);
+		if (err != -EEXIST)
+			return ERR_PTR(err);
+	}
+}
+
+/* vmplat_mem_next_present - first page that exists from @index on, or ULONG_MAX */
+pgoff_t vmplat_mem_next_present(struct vmplat_mem *mem, pgoff_t index)
+{
+	unsigned long at = index;
+
+	if (!xa_find(&vmplat_mapping(mem)->i_pages, &at, ULONG_MAX, XA_PRESENT))
+		return ULONG_MAX;
+	return at;
+}

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the files of this module share. Arrows run one way:
+ *
+ *   main -> ioctl -> { fs, log, view, fill } -> dirty -> mem -> compat
+ *   file (the memory file's operations) -> view, fill, dirty, mem
+ *
+ * Lock order, outermost first:
+ *
+ *   inode->i_rwsem            length, write(2), fallocate
+ *   mem->lock                 harvests, logs, the log side of views
+ *   mem->freeze_sem           held shared by whoever makes a page writable or
+ *                             removes one, exclusively by a freeze
+ *   mapping->invalidate_lock  shared to add a page, exclusive to remove some
+ *   folio lock                makes PTEs writable, write-protects, saves copies
+ *   xa_lock, fill->lock       leaves
+ *
+ * mmap_lock is outside freeze_sem (faults) and never taken below mem->lock:
+ * nothing copies to or from user space while it holds mem->lock or deeper.
+ * A freeze of several memories takes their locks in ascending mem->id, under
+ * vmplat_freeze_order held shared, which exists to tell lockdep just that.
+ */
+#ifndef VMPLAT_KMOD_H
+#define VMPLAT_KMOD_H
+
+#include <linux/atomic.h>
+#include <linux/fs.h>
+#include <linux/kernel.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/pagemap.h>
+#include <linux/percpu_counter.h>
+#include <linux/rwsem.h>
+#include <linux/wait.h>
+#include <linux/xarray.h>
+
+#include <linux/vmplat.h>
+
+#include "compat.h"
+
+struct seq_file;
+struct vm_fault;
+struct vmplat_fill;
+struct vmplat_log;
+struct vmplat_view_part;
+
+/* ---- mem.c: the pages of a memory ------------------------------------- */
+
+/**
+ * struct vmplat_sb - one mounted vmplatfs
+ * @max_pages: most pages its files may hold together, 0 for no limit
+ * @used_pages: pages they hold
+ */
+struct vmplat_sb {
+	u64 max_pages;
+	struct percpu_counter used_pages;
+	kuid_t uid;
+	kgid_t gid;
+	umode_t mode;
+};
+
+struct vmplat_mem {
+	struct inode inode;
+	u64 id;				/* orders locks; never reused */
+
+	struct mutex lock;
+	struct rw_semaphore freeze_sem;
+
+	/* Fixed once @used; before that under inode->i_rwsem. */
+	u64 nr_pages;
+	u64 max_pages;			/* what @dirty has room for */
+	bool used;			/* @lock: mapped, logged, viewed or filled */
+
+	atomic64_t charged;		/* pages charged to the super block */
+
+	/* Pages that may have been written since the last harvest. */
+	unsigned long *dirty;
+	unsigned long *summary;		/* one bit a word of @dirty */
+	atomic64_t nr_dirty;
+	u64 nr_harvests;		/* @lock */
+
+	struct list_head logs;		/* @lock */
+	wait_queue_head_t log_wq;	/* pollers of logs */
+	u64 wake_at;			/* @lock to write: @nr_dirty that wakes them */
+
+	struct list_head parts;		/* freeze_sem: parts of live views */
+	int nr_parts;			/* freeze_sem to write: length of @parts */
+	wait_queue_head_t room_wq;	/* writers waiting for side memory */
+	unsigned int room_seq;		/* counts reasons to look again */
+	atomic64_t room_wait_ns;
+
+	struct vmplat_fill *fill;	/* set once, under @lock */
+};
+
+static inline struct vmplat_mem *vmplat_mem(const struct inode *inode)
+{
+	return container_of(inode, struct vmplat_mem, inode);
+}
+
+static inline struct address_space *vmplat_mapping(struct vmplat_mem *mem)
+{
+	return mem->inode.i_mapping;
+}
+
+int vmplat_mem_cache_init(void);
+void vmplat_mem_cache_exit(void);
+struct inode *vmplat_mem_alloc_inode(struct super_block *sb);
+void vmplat_mem_free_inode(struct inode *inode);
+void vmplat_mem_evict(struct inode *inode);
+
+struct file *vmplat_mem_fget(int fd, fmode_t need);
+struct vmplat_mem *vmplat_mem_of(struct file *file);
+int vmplat_mem_use(struct vmplat_mem *mem);
+int vmplat_mem_resize(struct vmplat_mem *mem, loff_t bytes);
+void vmplat_mem_remove(struct vmplat_mem *mem, pgoff_t first, pgoff_t nr);
+void vmplat_mem_uncharge_removed(struct vmplat_mem *mem);
+struct folio *vmplat_mem_folio(struct vmplat_mem *mem, pgoff_t index);
+bool vmplat_mem_folio_present(struct vmplat_mem *mem, pgoff_t index);
+struct folio *vmplat_mem_folio_get(struct vmplat_mem *mem, pgoff_t index);
+int vmplat_mem_folio_add(struct vmplat_mem *mem, pgoff_t index,
+			 struct folio *folio, bool filling);
+struct folio *vmplat_mem_folio_alloc(struct vmplat_mem *mem);
+pgoff_t vmplat_mem_next_present(struct vmplat_mem *mem, pgoff_t index);
+
+/* ---- dirty.c: what may have been written -------------------------------- */
+
+void vmplat_dirty_set(struct vmplat_mem *mem, pgoff_t index);
+u64 vmplat_dirty_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
+			 struct vmplat_view_part *freezing, int *err);
+
+/* ---- log.c --------------------------------------------------------------- */
+
+struct vmplat_log {
+	struct list_head link;		/* mem->logs */
+	struct file *mem_file;
+	struct vmplat_mem *mem;
+	u64 threshold;
+
+	/* All below: mem->lock. */
+	unsigned long *bits;		/* marked */
+	unsigned long *borrowed;	/* reported, not yet committed */
+	u64 nr_bits;
+	u64 nr_borrowed;
+	bool view_busy;			/* a view part has borrowed */
+	u8 id[VMPLAT_ID_BYTES];
+};
+
+struct vmplat_cmd;
+int vmplat_log_create(struct vmplat_cmd *cmd);
+struct file *vmplat_log_fget(int fd);
+struct vmplat_log *vmplat_log_of(struct file *file);
+void vmplat_log_add(struct vmplat_mem *mem, unsigned long word,
+		    unsigned long bits);
+void vmplat_log_merge(struct vmplat_log *log, const unsigned long *bits);
+void vmplat_log_rearm(struct vmplat_mem *mem);
+
+/* ---- view.c -------------------------------------------------------------- */
+
+extern struct rw_semaphore vmplat_freeze_order;
+
+int vmplat_view_create(struct vmplat_cmd *cmd);
+void vmplat_view_free(struct inode *inode);
+int vmplat_view_save_pinned(struct vmplat_view_part *part, struct folio *folio);
+int vmplat_write_begin(struct vmplat_mem *mem, struct folio *folio);
+int vmplat_punch_begin(struct vmplat_mem *mem, pgoff_t first, pgoff_t nr,
+		       unsigned long *present);
+void vmplat_punch_end(struct vmplat_mem *mem);
+
+/* ---- fill.c -------------------------------------------------------------- */
+
+int vmplat_fill_create(struct vmplat_cmd *cmd);
+bool vmplat_fill_missing(struct vmplat_mem *mem, pgoff_t index);
+int vmplat_fill_wait(struct vmplat_mem *mem, pgoff_t index);
+void vmplat_fill_free(struct vmplat_fill *fill);
+
+/* ---- file.c, fs.c --------------------------------------------------------- */
+
+extern const struct file_operations vmplat_mem_fops;
+extern const struct file_operations vmplat_view_fops;
+extern const struct address_space_operations vmplat_mem_aops;
+extern const struct inode_operations vmplat_mem_iops;
+
+int vmplat_fs_init(void);
+void vmplat_fs_exit(void);
+int vmplat_mem_create(struct vmplat_cmd *cmd);
+struct file *vmplat_fs_file(struct vfsmount *mnt, const char *name, loff_t bytes,
+			    umode_t perm, const struct file_operations *fops,
+			    void *private);
+
+/* ---- ioctl.c --------------------------------------------------------------- */
+
+/**
+ * struct vmplat_cmd - one ioctl under way
+ * @file: the file it was called on
+ * @arg: the kernel's copy of the argument; copied back after success
+ * @new_file: set by a command that made an object; installed last of all
+ * @new_fd: where in @arg its descriptor goes
+ */
+struct vmplat_cmd {
+	struct file *file;
+	void *arg;
+	struct file *new_file;
+	s32 *new_fd;
+};
+
+/**
+ * struct vmplat_ioctl_op - how to call one command
+ * @nr: VMPLAT_CMD_*
+ * @size: of the argument struct, as this kernel knows it
+ * @min_size: of its first version
+ * @flags: flags it knows
+ * @execute: the command
+ */
+struct vmplat_ioctl_op {
+	unsigned int nr;
+	u16 size;
+	u16 min_size;
+	u32 flags;
+	int (*execute)(struct vmplat_cmd *cmd);
+};
+
+#define VMPLAT_OP(_nr, _fn, _struct, _last, _flags)			\
+	{								\
+		.nr = (_nr),						\
+		.size = sizeof(_struct),				\
+		.min_size = offsetofend(_struct, _last),		\
+		.flags = (_flags),					\
+		.execute = (_fn),					\
+	}
+
+long vmplat_ioctl(struct file *file, unsigned int cmd, unsigned long uarg,
+		  const struct vmplat_ioctl_op *ops, size_t nr_ops);
+int vmplat_check_range(u64 first, u64 nr, u64 limit);
+
+#endif /* VMPLAT_KMOD_H */
