@@ -348,8 +348,7 @@ struct copy {
 	struct blk_view *v;
 	int out_fd;
 	char *buf;		/* BATCH_BYTES */
-	uint64_t next_data;	/* cluster; no data in the image before it (hint) */
-	uint64_t next_data_from; /* ... as seen from this cluster on */
+	uint64_t next_data;	/* cluster; the image has no data before it */
 };
 
 static uint64_t next_set(const uint64_t *map, uint64_t from, uint64_t nr)
@@ -388,7 +387,10 @@ static int emit(struct copy *cp, uint64_t c, const char *buf)
 	return blk_pwrite_full(cp->out_fd, buf, len, c << BLK_CLUSTER_SHIFT);
 }
 
-/* Clusters [c, end) are pending, not saved and, for holes, not in the image. */
+/*
+ * Clusters [c, end) are pending and not saved, so they are as they were at the
+ * freeze; which is why an older answer about holes still holds for them.
+ */
 static uint64_t run_end(struct copy *cp, uint64_t c, bool *hole)
 {
 	struct blk_view *v = cp->v;
@@ -396,10 +398,8 @@ static uint64_t run_end(struct copy *cp, uint64_t c, bool *hole)
 
 	*hole = false;
 	if (v->mode == BLK_FREEZE_FULL) {
-		if (c >= cp->next_data || c < cp->next_data_from) {
+		if (c >= cp->next_data)
 			cp->next_data = image_next_data(v->blk, c);
-			cp->next_data_from = c;
-		}
 		*hole = cp->next_data > c;
 		if (*hole)
 			max = cp->next_data - c;
@@ -412,33 +412,24 @@ static uint64_t run_end(struct copy *cp, uint64_t c, bool *hole)
 
 /*
  * blk->lock held on entry and exit.  Reads [c, end) from the image while busy
- * keeps writers off.  The hole hint came from before: ask again under busy.
+ * keeps writers off.
  */
-static int read_image(struct copy *cp, uint64_t c, uint64_t end, bool *hole)
+static int read_image(struct copy *cp, uint64_t c, uint64_t end)
 {
 	struct blk_view *v = cp->v;
 	struct blk *blk = v->blk;
 	uint64_t off = c << BLK_CLUSTER_SHIFT;
-	int ret = 0;
+	uint64_t stop = end << BLK_CLUSTER_SHIFT;
+	int ret;
 
+	if (stop > blk->size_bytes)
+		stop = blk->size_bytes;
 	v->busy_first = c;
 	v->busy_end = end;
 	pthread_mutex_unlock(&blk->lock);
-	if (*hole && image_next_data(blk, c) < end) {
-		*hole = false;
-		ret = -EAGAIN;
-	} else if (!*hole) {
-		uint64_t stop = end << BLK_CLUSTER_SHIFT;
-
-		if (stop > blk->size_bytes)
-			stop = blk->size_bytes;
-		ret = blk_pread_full(blk->fd, cp->buf, stop - off, off);
-	}
+	ret = blk_pread_full(blk->fd, cp->buf, stop - off, off);
 	pthread_mutex_lock(&blk->lock);
 	v->busy_first = v->busy_end = 0;
-	if (!ret)
-		for (uint64_t i = c; i < end; i++)
-			blk_map_clear(v->pending, i);
 	pthread_cond_broadcast(&blk->cond);
 	return ret;
 }
@@ -458,16 +449,13 @@ static int copy_step(struct copy *cp, uint64_t c, uint64_t *next)
 		;
 	} else if (v->side.slot[c] != SLOT_NONE) {
 		ret = side_take(&v->side, c, cp->buf, cluster_bytes(blk, c));
-		blk_map_clear(v->pending, c);
 	} else {
 		end = run_end(cp, c, &hole);
-		ret = read_image(cp, c, end, &hole);
-		if (ret == -EAGAIN) {	/* the hint was stale */
-			cp->next_data = 0;
-			ret = 0;
-			end = c;
-		}
+		if (!hole)
+			ret = read_image(cp, c, end);
 	}
+	for (uint64_t i = c; !ret && i < end; i++)
+		blk_map_clear(v->pending, i);
 	v->progress.side_bytes = (uint64_t)v->side.nr_held << BLK_CLUSTER_SHIFT;
 	pthread_mutex_unlock(&blk->lock);
 	*next = end;
