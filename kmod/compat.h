@@ -15,10 +15,10 @@
 
 /* mnt_idmap replaced user_namespace in inode operations (6.3). */
 #ifdef VMPLAT_HAVE_MNT_IDMAP
-typedef struct mnt_idmap vmplat_idmap;
+#define vmplat_idmap		mnt_idmap
 #define vmplat_nop_idmap	(&nop_mnt_idmap)
 #else
-typedef struct user_namespace vmplat_idmap;
+#define vmplat_idmap		user_namespace
 #define vmplat_nop_idmap	(&init_user_ns)
 #endif
 
@@ -47,14 +47,15 @@ static inline void vmplat_inode_touch(struct inode *inode, bool born)
 	else
 		inode_set_mtime_to_ts(inode, inode_set_ctime_current(inode));
 #else
-	inode->i_mtime = inode->i_ctime = current_time(inode);
+	inode->i_ctime = current_time(inode);
+	inode->i_mtime = inode->i_ctime;
 	if (born)
 		inode->i_atime = inode->i_mtime;
 #endif
 }
 
-static inline void vmplat_generic_fillattr(vmplat_idmap *idmap, u32 mask,
-					   struct inode *inode,
+static inline void vmplat_generic_fillattr(struct vmplat_idmap *idmap,
+					   u32 mask, struct inode *inode,
 					   struct kstat *stat)
 {
 #ifdef VMPLAT_HAVE_FILLATTR_MASK	/* 6.6 */
@@ -66,19 +67,11 @@ static inline void vmplat_generic_fillattr(vmplat_idmap *idmap, u32 mask,
 
 /* ->mkdir() returns a dentry since 6.15. */
 #ifdef VMPLAT_HAVE_MKDIR_DENTRY
-#define VMPLAT_DEFINE_MKDIR(name, make)					\
-static struct dentry *name(vmplat_idmap *idmap, struct inode *dir,	\
-			   struct dentry *dentry, umode_t mode)		\
-{									\
-	return ERR_PTR(make(dir, dentry, mode));			\
-}
+#define vmplat_mkdir_ret	struct dentry *
+#define vmplat_mkdir_err(err)	ERR_PTR(err)
 #else
-#define VMPLAT_DEFINE_MKDIR(name, make)					\
-static int name(vmplat_idmap *idmap, struct inode *dir,			\
-		struct dentry *dentry, umode_t mode)			\
-{									\
-	return make(dir, dentry, mode);					\
-}
+#define vmplat_mkdir_ret	int
+#define vmplat_mkdir_err(err)	(err)
 #endif
 
 /* Names that exist only as long as the dcache keeps them: 7.x has a word for it. */

@@ -67,12 +67,12 @@ static bool extra_references(struct folio *folio)
 {
 	/*
 	 * A folio off the LRU is held by the per-CPU batch that will put it
-	 * there, or by whoever isolated it. References first: a mapping that
-	 * goes away drops its count before its reference.
+	 * there, or by whoever isolated it.
 	 */
 	int refs = folio_ref_count(folio);
 	int known = 2 + !folio_test_lru(folio);
 
+	/* References first: an unmap drops its count before its reference. */
 	smp_rmb();
 	return refs > known + vmplat_folio_mapcount(folio);
 }

@@ -452,7 +452,7 @@ static void mem_show_fdinfo(struct seq_file *m, struct file *file)
 	mutex_unlock(&mem->lock);
 }
 
-static int mem_setattr(vmplat_idmap *idmap, struct dentry *dentry,
+static int mem_setattr(struct vmplat_idmap *idmap, struct dentry *dentry,
 		       struct iattr *attr)
 {
 	struct inode *inode = d_inode(dentry);
@@ -470,7 +470,7 @@ static int mem_setattr(vmplat_idmap *idmap, struct dentry *dentry,
 	return 0;
 }
 
-static int mem_getattr(vmplat_idmap *idmap, const struct path *path,
+static int mem_getattr(struct vmplat_idmap *idmap, const struct path *path,
 		       struct kstat *stat, u32 mask, unsigned int flags)
 {
 	struct inode *inode = d_inode(path->dentry);

@@ -33,7 +33,7 @@ struct vmplat_fill {
 	atomic64_t nr_filled;
 	atomic64_t nr_demanded;
 	atomic64_t wait_ns;
-	spinlock_t lock;
+	spinlock_t lock;		/* leaf; @state, @waiters */
 	struct list_head waiters;	/* @lock */
 	wait_queue_head_t demand_wq;	/* the filler */
 	wait_queue_head_t supply_wq;	/* who waits for pages */
@@ -54,6 +54,7 @@ static bool is_missing(struct vmplat_fill *fill, pgoff_t index)
 /* vmplat_fill_missing - must this page, which does not exist, be waited for? */
 bool vmplat_fill_missing(struct vmplat_mem *mem, pgoff_t index)
 {
+	/* Pairs with the release in fill_attach(). */
 	struct vmplat_fill *fill = smp_load_acquire(&mem->fill);
 
 	return fill && index < mem->nr_pages && is_missing(fill, index);
@@ -69,7 +70,7 @@ bool vmplat_fill_missing(struct vmplat_mem *mem, pgoff_t index)
  */
 int vmplat_fill_wait(struct vmplat_mem *mem, pgoff_t index)
 {
-	struct vmplat_fill *fill = smp_load_acquire(&mem->fill);
+	struct vmplat_fill *fill = mem->fill;	/* it was missing: there is one */
 	struct waiter w = { .index = index };
 	u64 start = ktime_get_ns();
 	long left;
@@ -356,7 +357,7 @@ static int fill_attach(struct vmplat_mem *mem, struct vmplat_fill *fill)
 	filemap_invalidate_lock(vmplat_mapping(mem));
 	if (mem->fill || vmplat_mapping(mem)->nrpages)
 		err = -EBUSY;
-	else
+	else	/* Pairs with the acquire in vmplat_fill_missing(). */
 		smp_store_release(&mem->fill, fill);
 	filemap_invalidate_unlock(vmplat_mapping(mem));
 	mutex_unlock(&mem->lock);

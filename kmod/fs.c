@@ -58,25 +58,24 @@ static int make(struct inode *dir, struct dentry *dentry, umode_t mode)
 	return 0;
 }
 
-static int dir_create(vmplat_idmap *idmap, struct inode *dir,
+static int dir_create(struct vmplat_idmap *idmap, struct inode *dir,
 		      struct dentry *dentry, umode_t mode, bool excl)
 {
 	return make(dir, dentry, mode | S_IFREG);
 }
 
-static int make_dir(struct inode *dir, struct dentry *dentry, umode_t mode)
+static vmplat_mkdir_ret dir_mkdir(struct vmplat_idmap *idmap, struct inode *dir,
+				  struct dentry *dentry, umode_t mode)
 {
 	int err = make(dir, dentry, mode | S_IFDIR);
 
 	if (!err)
-		inc_nlink(dir);
-	return err;
+		inc_nlink(dir);		/* ".." */
+	return vmplat_mkdir_err(err);
 }
 
-VMPLAT_DEFINE_MKDIR(dir_mkdir, make_dir)
-
-static int dir_tmpfile(vmplat_idmap *idmap, struct inode *dir, struct file *file,
-		       umode_t mode)
+static int dir_tmpfile(struct vmplat_idmap *idmap, struct inode *dir,
+		       struct file *file, umode_t mode)
 {
 	struct inode *inode = new_inode_of(dir->i_sb, dir, mode);
 
@@ -204,7 +203,7 @@ static int parse_size(struct fs_context *fc, const char *string, u64 *max_pages)
 		rest++;
 	}
 	if (rest == string || *rest)
-		return invalf(fc, "vmplatfs: size=%s is not a number of bytes, with K, M, G, T or %% after it",
+		return invalf(fc, "vmplatfs: size=%s is no number with K, M, G, T or %% after it",
 			      string);
 	*max_pages = DIV_ROUND_UP_ULL(bytes, PAGE_SIZE);
 	return 0;

@@ -63,8 +63,8 @@ struct vmplat_mem {
 	struct inode inode;
 	u64 id;				/* orders locks; never reused */
 
-	struct mutex lock;
-	struct rw_semaphore freeze_sem;
+	struct mutex lock;		/* harvests, logs; see above */
+	struct rw_semaphore freeze_sem;	/* writers shared, freezes exclusive */
 
 	/* Fixed once @used; before that under inode->i_rwsem. */
 	u64 nr_pages;

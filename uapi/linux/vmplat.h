@@ -113,6 +113,7 @@ struct vmplat_info {
 	__u32 out_max_view_mems;
 	__u32 __reserved;
 };
+
 #define VMPLAT_INFO		_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_INFO)
 
 /**
@@ -139,6 +140,7 @@ struct vmplat_mem_create {
 	__s32 out_fd;
 	__u32 __reserved;
 };
+
 #define VMPLAT_MEM_CREATE	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_MEM_CREATE)
 
 /**
@@ -168,6 +170,7 @@ struct vmplat_log_create {
 	__s32 out_fd;
 	__aligned_u64 threshold_pages;
 };
+
 #define VMPLAT_LOG_CREATE	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_LOG_CREATE)
 
 /**
@@ -228,6 +231,7 @@ struct vmplat_log_fetch {
 	__aligned_u64 out_nr_ranges;
 	__aligned_u64 out_next;
 };
+
 #define VMPLAT_LOG_FETCH	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_LOG_FETCH)
 
 /**
@@ -252,6 +256,7 @@ struct vmplat_log_end {
 	__u32 flags;
 	__u8 id[VMPLAT_ID_BYTES];
 };
+
 #define VMPLAT_LOG_END		_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_LOG_END)
 
 /**
@@ -277,6 +282,7 @@ struct vmplat_log_status {
 	__u32 out_view_busy;
 	__u32 __reserved;
 };
+
 #define VMPLAT_LOG_STATUS	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_LOG_STATUS)
 
 /* VMPLAT_VIEW_MAX_MEMS - most memories one view can freeze together. */
@@ -341,6 +347,7 @@ struct vmplat_view_create {
 	__aligned_u64 out_blocked_ns;
 	__aligned_u64 out_nr_dirty;
 };
+
 #define VMPLAT_VIEW_CREATE	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_VIEW_CREATE)
 
 /**
@@ -382,6 +389,7 @@ struct vmplat_view_status {
 	__aligned_u64 out_blocked_ns;
 	__aligned_u64 out_wait_ns;
 };
+
 #define VMPLAT_VIEW_STATUS	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_VIEW_STATUS)
 
 /**
@@ -400,6 +408,7 @@ struct vmplat_view_discard {
 	__aligned_u64 first;
 	__aligned_u64 nr_pages;
 };
+
 #define VMPLAT_VIEW_DISCARD	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_VIEW_DISCARD)
 
 /**
@@ -418,6 +427,7 @@ struct vmplat_view_commit {
 	__u32 flags;
 	__u8 id[VMPLAT_ID_BYTES];
 };
+
 #define VMPLAT_VIEW_COMMIT	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_VIEW_COMMIT)
 
 /**
@@ -443,6 +453,7 @@ struct vmplat_fill_create {
 	__s32 mem_fd;
 	__s32 out_fd;
 };
+
 #define VMPLAT_FILL_CREATE	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_FILL_CREATE)
 
 /**
@@ -464,6 +475,7 @@ struct vmplat_fill_put {
 	__aligned_u64 buf;
 	__aligned_u64 out_done;
 };
+
 #define VMPLAT_FILL_PUT		_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_FILL_PUT)
 
 /**
@@ -475,6 +487,7 @@ struct vmplat_fill_end {
 	__u32 size;
 	__u32 flags;
 };
+
 #define VMPLAT_FILL_END		_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_FILL_END)
 
 /**
@@ -494,6 +507,7 @@ struct vmplat_fill_status {
 	__aligned_u64 out_nr_demanded;
 	__aligned_u64 out_wait_ns;
 };
+
 #define VMPLAT_FILL_STATUS	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_FILL_STATUS)
 
 /* VMPLATFS_MAGIC - statfs(2) f_type of vmplatfs, "VMPL". */
