@@ -501,10 +501,10 @@ void writers_stop(void)
 	int status;
 
 	all.sh->stop = true;
-	close(all.child_pipe);
 	for (int w = 0; w < NR_WRITERS; w++)
 		if (w != W_PROCESS && all.active & 1u << w)
 			pthread_join(all.threads[w], NULL);
+	close(all.child_pipe);	/* only now: others write into it */
 	waitpid(all.child, &status, 0);
 	if (status)
 		diag("the second process ended with status %#x", status);

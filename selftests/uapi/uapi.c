@@ -621,7 +621,7 @@ static void test_view_ops(void)
 	ok(pread(full, fx.page, PAGE, 3 * PAGE) == PAGE && fx.page[0] == 1, "view: readable");
 	ok(pread(full, fx.page, PAGE, NR_PAGES * PAGE) == 0, "view: end of file at its end");
 	fails(pread(full, fx.map + (1UL << 46), PAGE, 0), EFAULT, "view: read to a bad address");
-	fails(pwrite(full, fx.page, 1, 0), EBADF, "view: not writable");
+	fails(write(full, fx.page, 1), EBADF, "view: not writable");
 	ok(!view_discard(full, 3, 1), "VIEW_DISCARD: page 3");
 	fails(pread(full, fx.page, PAGE, 3 * PAGE), ENODATA, "view: a discarded page is ENODATA");
 	ok(pread(full, fx.page, 2 * PAGE, 2 * PAGE) == PAGE, "view: a read stops before it");
