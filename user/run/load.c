@@ -142,7 +142,7 @@ static void fill_e820(struct vm *vm, struct boot_params *bp)
 int load_linux(struct vm *vm, struct boot_info *info)
 {
 	struct boot_params *bp = vm_gpa(vm, BOOT_ZERO_PAGE, sizeof(*bp));
-	struct image img;
+	struct image img = { 0 };
 	uint64_t rsdp;
 	int ret;
 

@@ -82,7 +82,10 @@ struct vm {
 	struct blk *blks[VM_DISKS_MAX];
 
 	struct serial *serial;
-	void *power;			/* acpi_pm.c */
+	struct vm_device com1;
+	void (*console_output)(void *ctx, const uint8_t *p, size_t n);
+	void *console_ctx;		/* both set before the VM starts */
+	struct power *power;
 
 	struct kvm_msr_list *msrs;	/* that read back; operation lock */
 	void *initial;			/* state blob at power-on, for reset */

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* vmplat vm: what runs, and what to do with it. */
+#include <errno.h>
+#include <getopt.h>
+#include <json-c/json.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "run/client.h"
+
+static const char intro[] =
+"usage: vmplat vm COMMAND [NAME]\n"
+"\n"
+"Guests started by `vmplat run` and `vmplat restore`. NAME may be left out while\n"
+"only one is there.\n";
+
+#define JSON_OPTION	{ "json", no_argument, NULL, 'j' }
+#define HELP_OPTION	{ "help", no_argument, NULL, 'h' }
+
+/* ---- finding one ------------------------------------------------------------ */
+
+struct only {
+	char name[64];
+	unsigned int nr;
+};
+
+static int count(void *ctx, const char *name)
+{
+	struct only *o = ctx;
+	struct vm_client *c;
+
+	if (vm_client_open(&c, name))
+		return 0;
+	vm_client_close(c);
+	if (!o->nr++)
+		snprintf(o->name, sizeof(o->name), "%s", name);
+	return 0;
+}
+
+/* the VM that is meant, connected */
+static int find(const char *verb, int argc, char **argv, struct vm_client **c)
+{
+	struct only o = { .nr = 0 };
+
+	if (argc - optind > 1)
+		return cli_usage(verb, "'%s' is one word too many", argv[optind + 1]);
+	if (argc - optind == 1)
+		return vm_client_open(c, argv[optind]) ? cli_fail("%s", vm_client_error()) : CLI_OK;
+	vm_client_list(count, &o);
+	if (o.nr == 1)
+		return vm_client_open(c, o.name) ? cli_fail("%s", vm_client_error()) : CLI_OK;
+	return cli_usage(verb, o.nr ? "which VM? %u are running; `vmplat vm list` names them"
+				    : "no VM is running (%u)", o.nr);
+}
+
+static int call(struct vm_client *c, const char *cmd, struct json_object **reply)
+{
+	struct json_object *req = json_object_new_object();
+	int ret;
+
+	json_object_object_add(req, "cmd", json_object_new_string(cmd));
+	ret = vm_client_call(c, req, NULL, 0, reply, NULL, NULL);
+	json_object_put(req);
+	return ret ? cli_fail("%s", vm_client_error()) : CLI_OK;
+}
+
+static const char *text(struct json_object *o, const char *key)
+{
+	struct json_object *v;
+
+	return json_object_object_get_ex(o, key, &v) && v ? json_object_get_string(v) : "-";
+}
+
+static uint64_t number(struct json_object *o, const char *key)
+{
+	struct json_object *v;
+
+	return json_object_object_get_ex(o, key, &v) ? (uint64_t)json_object_get_int64(v) : 0;
+}
+
+/* ---- list -------------------------------------------------------------------- */
+
+static int status_of(void *ctx, const char *name)
+{
+	struct json_object *all = ctx, *req = json_object_new_object(), *reply = NULL;
+	struct vm_client *c;
+	int ret;
+
+	ret = vm_client_open(&c, name);
+	if (!ret) {
+		json_object_object_add(req, "cmd", json_object_new_string("status"));
+		ret = vm_client_call(c, req, NULL, 0, &reply, NULL, NULL);
+		vm_client_close(c);
+	}
+	if (ret) {
+		reply = json_object_new_object();
+		json_object_object_add(reply, "name", json_object_new_string(name));
+		json_object_object_add(reply, "state", json_object_new_string(
+			ret == -ECONNREFUSED ? "dead" : ret == -EACCES ? "not yours" : "no answer"));
+	}
+	json_object_object_del(reply, "ok");
+	json_object_array_add(all, reply);
+	json_object_put(req);
+	return 0;
+}
+
+static void show_list(struct json_object *all)
+{
+	static const char *const heads[] = { "NAME", "STATE", "PID", "CPUS", "MEMORY", "KERNEL", NULL };
+	struct cli_table *t = cli_table_new("<<>>><", heads);
+
+	for (size_t i = 0; i < json_object_array_length(all); i++) {
+		struct json_object *o = json_object_array_get_idx(all, i);
+		char size[CLI_NUM_LEN];
+		uint64_t mem = number(o, "memory");
+
+		cli_cell(t, "%s", text(o, "name"));
+		cli_cell(t, "%s", text(o, "state"));
+		cli_cell(t, "%s", text(o, "pid"));
+		cli_cell(t, "%s", text(o, "cpus"));
+		cli_cell(t, "%s", mem ? cli_show_bytes(mem, size) : "-");
+		cli_cell(t, "%s", text(o, "kernel"));
+	}
+	cli_table_print(t);
+}
+
+static int vm_list(int argc, char **argv)
+{
+	static const struct option options[] = { JSON_OPTION, HELP_OPTION, { } };
+	struct json_object *all;
+	bool json = false;
+	int opt, ret;
+
+	opterr = 0;
+	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		if (opt == 'h')
+			return cli_help("usage: vmplat vm list [--json]\n\nEvery VM of the directory of control sockets, dead ones too.\n");
+		if (opt != 'j')
+			return cli_bad_option("vm list", opt, argv);
+		json = true;
+	}
+	if (optind < argc)
+		return cli_usage("vm list", "'%s' is one word too many", argv[optind]);
+	all = json_object_new_array();
+	ret = vm_client_list(status_of, all);
+	if (ret) {
+		json_object_put(all);
+		return cli_fail("%s", vm_client_error());
+	}
+	if (json)
+		return cli_json(all);
+	show_list(all);
+	json_object_put(all);
+	return CLI_OK;
+}
+
+/* ---- one VM ------------------------------------------------------------------ */
+
+static void show_one(struct json_object *o)
+{
+	struct json_object *disks;
+	char size[CLI_NUM_LEN];
+
+	printf("name      %s\nstate     %s\npid       %s\ncpus      %s\nmemory    %s\n"
+	       "kernel    %s\ninitrd    %s\ncmdline   %s\n",
+	       text(o, "name"), text(o, "state"), text(o, "pid"), text(o, "cpus"),
+	       cli_show_bytes(number(o, "memory"), size), text(o, "kernel"),
+	       text(o, "initrd"), text(o, "cmdline"));
+	if (json_object_object_get_ex(o, "disks", &disks))
+		for (size_t i = 0; i < json_object_array_length(disks); i++) {
+			struct json_object *d = json_object_array_get_idx(disks, i);
+
+			printf("%s     %s%s\n", text(d, "name"), text(d, "path"),
+			       !strcmp(text(d, "readonly"), "true") ? " (read-only)" : "");
+		}
+	if (strcmp(text(o, "snapshots"), "true"))
+		printf("snapshots no: memory is a memfd\n");
+	else
+		printf("base      %s\ndirty     %s\n", text(o, "base"),
+		       cli_show_bytes(number(o, "dirty_pages") * 4096, size));
+}
+
+/* SIGTERM's way: the reply, then the end; wait for it */
+static void wait_gone(struct vm_client *c)
+{
+	struct json_object *msg;
+
+	while (!vm_client_recv(c, &msg, NULL, NULL, 30000))
+		json_object_put(msg);
+}
+
+struct verb {
+	const char *name, *cmd, *help;
+	bool wait;
+};
+
+static const struct verb verbs[] = {
+	{ "show", "status",
+	  "usage: vmplat vm show [NAME] [--json]\n\nWhat the VM is made of, and its state.\n" },
+	{ "pause", "pause",
+	  "usage: vmplat vm pause [NAME]\n\nHalt CPUs and devices; the guest does not see the time pass.\n" },
+	{ "resume", "resume",
+	  "usage: vmplat vm resume [NAME]\n\nLet a paused VM go on.\n" },
+	{ "reset", "reset",
+	  "usage: vmplat vm reset [NAME]\n\nAs the reset button: boots the kernel again. What the guest did not write to its\ndisks is lost.\n" },
+	{ "stop", "stop",
+	  "usage: vmplat vm stop [NAME] [--guest]\n\nEnd the VM at once, as pulling the plug does. With --guest press its power\nbutton instead and let it shut down.\n", true },
+};
+
+static int run_verb(const struct verb *v, int argc, char **argv)
+{
+	static const struct option options[] = {
+		JSON_OPTION, HELP_OPTION, { "guest", no_argument, NULL, 'g' }, { }
+	};
+	bool json = false, guest = false;
+	struct json_object *reply;
+	struct vm_client *c;
+	char name[24];
+	int opt, ret;
+
+	snprintf(name, sizeof(name), "vm %s", v->name);
+	opterr = 0;
+	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		if (opt == 'h')
+			return cli_help(v->help);
+		if (opt == 'j')
+			json = true;
+		else if (opt == 'g' && v->wait)
+			guest = true;
+		else
+			return cli_bad_option(name, opt, argv);
+	}
+	ret = find(name, argc, argv, &c);
+	if (ret)
+		return ret;
+	ret = call(c, guest ? "powerdown" : v->cmd, &reply);
+	if (!ret && v->wait && !guest)
+		wait_gone(c);
+	vm_client_close(c);
+	if (ret)
+		return ret;
+	if (json)
+		return cli_json(reply);
+	if (!strcmp(v->name, "show"))
+		show_one(reply);
+	json_object_put(reply);
+	return CLI_OK;
+}
+
+static int by_name(int argc, char **argv)
+{
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (!strcmp(argv[0], verbs[i].name))
+			return run_verb(&verbs[i], argc, argv);
+	return CLI_USAGE;
+}
+
+#ifdef HAVE_snapshot
+int cmd_snapshot(int argc, char **argv);
+#endif
+
+static const struct cli_command table[] = {
+	{ "list",	"every VM and its state",			vm_list },
+	{ "show",	"one VM in detail",				by_name },
+	{ "pause",	"halt it",					by_name },
+	{ "resume",	"let it go on",					by_name },
+	{ "reset",	"boot it again",				by_name },
+	{ "stop",	"end it",					by_name },
+#ifdef HAVE_snapshot
+	{ "snapshot",	"store its memory, state and disks while it runs", cmd_snapshot },
+#endif
+	{ }
+};
+
+int cmd_vm(int argc, char **argv)
+{
+	return cli_dispatch("vmplat vm", intro, table, argc, argv);
+}

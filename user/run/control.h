@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The control socket: NAME.sock, mode 0600, one JSON object a line each way.
+ *
+ *   request {"cmd":"NAME", ...}, descriptors beside it by SCM_RIGHTS
+ *   reply   {"ok":true, ...} or {"ok":false,"errno":N,"error":"a sentence"}
+ *   event   {"event":"NAME", ...}, between replies
+ *
+ *   status           "state", "pid", what the VM is made of, its log's label
+ *   pause, resume    the vCPUs and devices; the guest's clock stands still
+ *   reset            power-on state, kernel loaded again
+ *   stop, quit       the VM ends; the reply comes before its end
+ *   powerdown        press the power button
+ *   snapshot         see snapshot.c
+ *   snapshot-commit, snapshot-abort
+ *
+ * One thread answers; a request waits for the one before it. Any number of
+ * clients may be connected.
+ */
+#ifndef VMPLAT_RUN_CONTROL_H
+#define VMPLAT_RUN_CONTROL_H
+
+#include <stddef.h>
+
+struct control;
+struct vm;
+
+/**
+ * control_new - listen under @name, before the VM exists
+ *
+ * A socket nobody answers on is replaced. -EADDRINUSE: a VM of that name lives.
+ * The sentence for a failure goes to @err.
+ */
+int control_new(struct control **c, const char *name, char *err, size_t err_bytes);
+/** control_start - answer for @vm from now on */
+int control_start(struct control *c, struct vm *vm);
+/** control_free - stop answering; the socket is gone. Accepts NULL */
+void control_free(struct control *c);
+const char *control_path(const struct control *c);
+
+#endif
