@@ -29,15 +29,12 @@
 
 #include "vmplat.h"
 
-/* Folios locked at once; one write-protection can cover at most these. */
-#define BATCH	64
-
 struct batch {
 	struct vmplat_mem *mem;
 	struct vmplat_view_part *freezing;
-	unsigned int nr;
 	int err;
-	struct folio *folios[BATCH];
+	unsigned int nr;
+	struct folio **folios;		/* locked, ascending */
 };
 
 /*
@@ -137,7 +134,7 @@ static void add(struct batch *b, pgoff_t index)
 		folio_put(folio);
 	}
 	b->folios[b->nr++] = folio;
-	if (b->nr == BATCH)
+	if (b->nr == VMPLAT_BATCH)
 		flush(b);
 }
 
@@ -155,7 +152,11 @@ static void add(struct batch *b, pgoff_t index)
 u64 vmplat_dirty_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
 			 struct vmplat_view_part *freezing, int *err)
 {
-	struct batch b = { .mem = mem, .freezing = freezing };
+	struct batch b = {
+		.mem = mem,
+		.freezing = freezing,
+		.folios = mem->batch,
+	};
 	unsigned long word = first / BITS_PER_LONG;
 	unsigned long end_word = BITS_TO_LONGS(end);
 	u64 nr = 0;

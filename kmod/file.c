@@ -315,7 +315,7 @@ static int punch(struct vmplat_mem *mem, loff_t from, loff_t to)
 		if (err)
 			return err;
 	}
-	if (offset_in_page(to) && to != i_size_read(&mem->inode)) {
+	if (offset_in_page(to)) {
 		err = zero_within_page(mem, end << PAGE_SHIFT, to);
 		if (err)
 			return err;

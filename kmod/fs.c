@@ -323,8 +323,10 @@ struct file *vmplat_fs_file(struct vfsmount *mnt, const char *name, loff_t bytes
 		return ERR_PTR(-ENOMEM);
 	clear_nlink(inode);
 	inode->i_fop = fops;
-	if (fops != &vmplat_mem_fops)
+	if (fops == &vmplat_view_fops) {
+		inode->i_op = &vmplat_view_iops;
 		i_size_write(inode, bytes);
+	}
 	file = alloc_file_pseudo(inode, mnt, name,
 				 perm & 0200 ? O_RDWR : O_RDONLY, fops);
 	if (IS_ERR(file)) {
@@ -367,11 +369,12 @@ int vmplat_mem_create(struct vmplat_cmd *cmd)
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	err = vmplat_mem_resize(vmplat_mem_of(file), arg->mem_bytes);
+	if (!err)
+		err = vmplat_mem_use(vmplat_mem_of(file));
 	if (err) {
 		fput(file);
 		return err;
 	}
-	vmplat_mem_use(vmplat_mem_of(file));
 	cmd->new_file = file;
 	cmd->new_fd = &arg->out_fd;
 	return 0;

@@ -43,6 +43,8 @@ static int read_arg(const struct vmplat_ioctl_op *op, void __user *uarg,
 		return -EFAULT;
 	if (size < op->min_size)
 		return -EINVAL;
+	if (size > PAGE_SIZE)	/* no struct will ever be: do not read it all */
+		return -E2BIG;
 	err = copy_struct_from_user(arg, op->size, uarg, size);
 	if (err)
 		return err;

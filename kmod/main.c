@@ -94,4 +94,3 @@ module_exit(vmplat_exit);
 MODULE_DESCRIPTION("Guest memory as a file, and its past as files too");
 MODULE_AUTHOR("The vmplat authors");
 MODULE_LICENSE("GPL");
-MODULE_ALIAS_FS("vmplatfs");

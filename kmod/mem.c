@@ -58,6 +58,7 @@ struct inode *vmplat_mem_alloc_inode(struct super_block *sb)
 	mem->summary = NULL;
 	atomic64_set(&mem->nr_dirty, 0);
 	mem->nr_harvests = 0;
+	mem->batch = NULL;
 	INIT_LIST_HEAD(&mem->logs);
 	init_waitqueue_head(&mem->log_wq);
 	mem->wake_at = U64_MAX;
@@ -85,6 +86,7 @@ void vmplat_mem_evict(struct inode *inode)
 	clear_inode(inode);
 	kvfree(mem->dirty);
 	kvfree(mem->summary);
+	kfree(mem->batch);
 	vmplat_fill_free(mem->fill);
 }
 
@@ -120,10 +122,16 @@ int vmplat_mem_use(struct vmplat_mem *mem)
 	int err = 0;
 
 	mutex_lock(&mem->lock);
-	if (mem->nr_pages)
-		mem->used = true;
-	else
+	if (!mem->nr_pages) {
 		err = -EINVAL;
+	} else if (!mem->used) {
+		mem->batch = kmalloc_array(VMPLAT_BATCH, sizeof(*mem->batch),
+					   GFP_KERNEL_ACCOUNT);
+		if (mem->batch)
+			mem->used = true;
+		else
+			err = -ENOMEM;
+	}
 	mutex_unlock(&mem->lock);
 	return err;
 }

@@ -163,6 +163,14 @@ static bool page_is_zero(struct page *page)
 	return zero;
 }
 
+/* Rather break a view than have the writer, a VM, killed for its copies. */
+#define COPY_GFP	(__GFP_ACCOUNT | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
+
+static struct page *alloc_copy(void)
+{
+	return alloc_page(GFP_HIGHUSER | COPY_GFP);
+}
+
 /* One page on its way into every part that lacks it. */
 struct saving {
 	struct page *from;
@@ -210,7 +218,7 @@ static int save_to_part(struct vmplat_view_part *part, pgoff_t index,
 		entry = s->copy;
 	}
 	if (xa_is_err(xa_store(&part->saved, index, entry,
-			       GFP_KERNEL | __GFP_NOWARN))) {
+			       GFP_KERNEL | COPY_GFP))) {
 		put_saved(view, entry);
 		break_view(view, VMPLAT_VIEW_BROKEN_NOMEM);
 		return 0;
@@ -239,6 +247,19 @@ static int save_to_parts(struct vmplat_mem *mem, pgoff_t index, struct saving *s
 	return 0;
 }
 
+/* A hint, taken before the page is locked: it saves most allocations. */
+static bool any_needs_copy(struct vmplat_mem *mem, pgoff_t index)
+{
+	struct vmplat_view_part *part;
+	bool need = false;
+
+	down_read(&mem->freeze_sem);
+	list_for_each_entry(part, &mem->parts, link)
+		need |= needs_copy(part, index);
+	up_read(&mem->freeze_sem);
+	return need;
+}
+
 /* No copy can be had: every view that needs this page is at its end. */
 static void break_needy(struct vmplat_mem *mem, pgoff_t index)
 {
@@ -247,11 +268,6 @@ static void break_needy(struct vmplat_mem *mem, pgoff_t index)
 	list_for_each_entry(part, &mem->parts, link)
 		if (needs_copy(part, index))
 			break_view(part->view, VMPLAT_VIEW_BROKEN_NOMEM);
-}
-
-static struct page *alloc_copy(void)
-{
-	return alloc_page(GFP_HIGHUSER | __GFP_ACCOUNT | __GFP_NOWARN);
 }
 
 /* Returns -EAGAIN, or -EINTR if the task is to die. */
@@ -284,8 +300,9 @@ int vmplat_write_begin(struct vmplat_mem *mem, struct folio *folio)
 	bool tried = false;
 	int err;
 
-	if (READ_ONCE(mem->nr_parts))
-		s.copy = alloc_copy();	/* before any lock: it may take its time */
+	/* Before any lock: an allocation may take its time. */
+	if (READ_ONCE(mem->nr_parts) && any_needs_copy(mem, folio->index))
+		s.copy = alloc_copy();
 again:
 	down_read(&mem->freeze_sem);
 	seq = READ_ONCE(mem->room_seq);
@@ -1086,6 +1103,19 @@ static void view_show_fdinfo(struct seq_file *m, struct file *file)
 	for (i = 0; i < view->nr_parts; i++)
 		seq_printf(m, "vmplat-mem-id:\t%llu\n", view->parts[i].mem->id);
 }
+
+/* Owner and mode may change, the length of a past instant may not. */
+static int view_setattr(struct vmplat_idmap *idmap, struct dentry *dentry,
+			struct iattr *attr)
+{
+	if (attr->ia_valid & ATTR_SIZE)
+		return -EPERM;
+	return simple_setattr(idmap, dentry, attr);
+}
+
+const struct inode_operations vmplat_view_iops = {
+	.setattr = view_setattr,
+};
 
 const struct file_operations vmplat_view_fops = {
 	.owner = THIS_MODULE,

@@ -59,6 +59,12 @@ struct vmplat_sb {
 	umode_t mode;
 };
 
+/*
+ * Folios a harvest locks and write-protects together. More means fewer TLB and
+ * KVM flushes, fewer means that a writer waits less for one of them.
+ */
+#define VMPLAT_BATCH	256
+
 struct vmplat_mem {
 	struct inode inode;
 	u64 id;				/* orders locks; never reused */
@@ -78,6 +84,7 @@ struct vmplat_mem {
 	unsigned long *summary;		/* one bit a word of @dirty */
 	atomic64_t nr_dirty;
 	u64 nr_harvests;		/* @lock */
+	struct folio **batch;		/* @lock: VMPLAT_BATCH of them, if @used */
 
 	struct list_head logs;		/* @lock */
 	wait_queue_head_t log_wq;	/* pollers of logs */
@@ -179,6 +186,7 @@ extern const struct file_operations vmplat_mem_fops;
 extern const struct file_operations vmplat_view_fops;
 extern const struct address_space_operations vmplat_mem_aops;
 extern const struct inode_operations vmplat_mem_iops;
+extern const struct inode_operations vmplat_view_iops;
 
 int vmplat_fs_init(void);
 void vmplat_fs_exit(void);
