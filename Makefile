@@ -25,7 +25,7 @@ all: $(if $(release),module) user
 module:
 	$(if $(release),,$(error no kernel headers in $(KDIR); set KDIR=))
 	@mkdir -p $(K)
-	@rsync -rt --delete --include='*.[chS]' --include='*/' --exclude='*' kmod uapi $(K)/ 2>/dev/null || true
+	@rsync -rt --delete --include='*.[chS]' --include='*/' --exclude='*' kmod uapi $(K)/
 	@cp -u Kbuild $(K)/Kbuild
 	$(MAKE) -C $(KDIR) M=$(K) $(kbuild_vars) modules
 
