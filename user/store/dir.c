@@ -240,8 +240,8 @@ static int all_read(struct all *a, const struct store *st,
 			continue;
 		err = dir_manifest(&m, st->fd, de->d_name);
 		if (err) {
-			/* gone meanwhile is fine, anything else is told */
-			if (err != -ENOENT && broken)
+			/* removed meanwhile is fine, anything else is told */
+			if (broken && !faccessat(st->fd, de->d_name, F_OK, 0))
 				broken(ctx, de->d_name, store_error());
 			err = err == -ENOMEM || err == -EMFILE ? err : 0;
 			continue;

@@ -60,6 +60,8 @@ int sio_open_read(int dirfd, const char *name, uint64_t *bytes)
 
 	/* NONBLOCK and the type check: a planted FIFO must not hang us */
 	fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0 && errno == ENOENT)	/* a snapshot without it is damaged */
+		return store_fail(EBADMSG, "%s is missing", name);
 	if (fd < 0)
 		return store_fail(errno, "cannot open %s: %s", name,
 				  strerror(errno));

@@ -45,6 +45,7 @@ int store_fail(int err, const char *fmt, ...)
 void store_fail_take(const char *sentence);
 
 int sio_open_dir(int dirfd, const char *name);
+/* sio_open_read - -EBADMSG: not there, or not a regular file */
 int sio_open_read(int dirfd, const char *name, uint64_t *bytes);
 int sio_create(int dirfd, const char *name);
 int sio_mkdir(int dirfd, const char *name, mode_t mode);
