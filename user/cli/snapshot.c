@@ -26,7 +26,7 @@
 #include "run/client.h"
 #include "store/store.h"
 
-int cmd_vm_snapshot(int argc, char **argv);
+int cmd_snapshot(int argc, char **argv);
 
 static const char help[] =
 "usage: vmplat vm snapshot [OPTION...] VM NAME\n"
@@ -35,8 +35,8 @@ static const char help[] =
 "what was frozen is then stored while it runs on. The snapshot exists only if it\n"
 "is complete and on disk.\n"
 "\n"
-"  -b, --base SNAP     store only what changed since SNAP, which has to be this\n"
-"                      guest's latest snapshot\n"
+"  -i, --incremental   store only what changed since this guest's latest snapshot\n"
+"  -b, --base SNAP     the same, and refuse unless SNAP is the latest\n"
 "  -c, --codec CODEC   zstd (default), lz4 or none\n"
 "  -l, --level N       of the codec; default: its fast one\n"
 "  -t, --threads N     that compress; default: one a CPU, at most 8\n"
@@ -47,6 +47,7 @@ static const char help[] =
 
 struct snapshot {
 	const char *vm_name, *name, *base, *store_dir;
+	bool on_last;			/* --incremental: the base is the VM's latest */
 	struct store_create_opts opts;
 	bool json;
 
@@ -143,23 +144,58 @@ static struct json_object *request(const char *cmd)
 	return o;
 }
 
-/* How many disks has it? Each gets an unnamed file on the store's disk. */
-static int prepare_disks(struct snapshot *s)
+static bool flag(struct json_object *o, const char *key)
+{
+	struct json_object *v;
+
+	return json_object_object_get_ex(o, key, &v) && json_object_get_boolean(v);
+}
+
+static size_t array(struct json_object *o, const char *key, struct json_object **arr)
+{
+	return json_object_object_get_ex(o, key, arr) &&
+	       json_object_is_type(*arr, json_type_array) ? json_object_array_length(*arr) : 0;
+}
+
+static int base_of_vm(struct snapshot *s, struct json_object *status)
+{
+	struct json_object *v;
+
+	if (!json_object_object_get_ex(status, "base", &v) || !v)
+		return cli_fail("there is no snapshot of '%s' to build on yet: take a full one, "
+				"without --incremental", s->vm_name);
+	snprintf(s->base_id, sizeof(s->base_id), "%s", json_object_get_string(v));
+	s->base = s->base_id;
+	return CLI_OK;
+}
+
+/* What the VM is made of, and what its log stands at. */
+static int ask_vm(struct snapshot *s)
 {
 	struct json_object *req = request("status"), *st, *disks;
-	int err;
+	size_t nr;
+	int err, rc;
 
 	err = vm_client_call(s->vm, req, NULL, 0, &st, NULL, NULL);
 	json_object_put(req);
 	if (err)
 		return cli_fail("%s", vm_client_error());
-	if (json_object_object_get_ex(st, "disks", &disks) &&
-	    json_object_is_type(disks, json_type_array))
-		s->nr_disks = json_object_array_length(disks);
+	nr = array(st, "disks", &disks);
+	for (size_t i = 0; i < nr; i++)
+		s->nr_disks += !flag(json_object_array_get_idx(disks, i), "readonly");
+	rc = s->on_last ? base_of_vm(s, st) : CLI_OK;
 	json_object_put(st);
+	if (rc)
+		return rc;
 	if (s->nr_disks > VM_CLIENT_FDS_MAX)
 		return cli_fail("the VM has %u disks, more than %d", s->nr_disks,
 				VM_CLIENT_FDS_MAX);
+	return CLI_OK;
+}
+
+/* Each disk that the guest can write gets an unnamed file on the store's disk. */
+static int prepare_disks(struct snapshot *s)
+{
 	for (unsigned int i = 0; i < s->nr_disks; i++) {
 		s->disks[i] = openat(store_fd(s->st), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 		if (s->disks[i] < 0)
@@ -193,8 +229,6 @@ static uint64_t number(struct json_object *o, const char *key)
 
 static int take_reply(struct snapshot *s, const int *fds, size_t nr_fds)
 {
-	struct json_object *v;
-
 	if (nr_fds != 2) {
 		for (size_t i = 0; i < nr_fds; i++)
 			close(fds[i]);
@@ -206,8 +240,7 @@ static int take_reply(struct snapshot *s, const int *fds, size_t nr_fds)
 	s->pause_ns = number(s->reply, "pause_ns");
 	s->freeze_ns = number(s->reply, "freeze_ns");
 	s->mem_bytes = number(s->reply, "mem_bytes");
-	s->incremental = json_object_object_get_ex(s->reply, "incremental", &v) &&
-			 json_object_get_boolean(v);
+	s->incremental = flag(s->reply, "incremental");
 	if (!vmplat_view_from_fd(&s->view, s->view_fd))
 		s->view_fd = -1;
 	return CLI_OK;
@@ -242,7 +275,7 @@ static int disks_event(struct snapshot *s, struct json_object *msg)
 			 why);
 		return -EIO;
 	}
-	return !strcmp(event, "disks-done");
+	return !strcmp(event, "disks-done");	/* 1: done */
 }
 
 static void *listen_to_vm(void *arg)
@@ -331,7 +364,7 @@ static int store_memory(struct snapshot *s)
 
 static int store_disks(struct snapshot *s)
 {
-	char image[16];
+	struct json_object *disks, *d, *name;
 	int rc = CLI_OK;
 
 	listen_join(s);
@@ -339,9 +372,14 @@ static int store_disks(struct snapshot *s)
 		return cli_fail("interrupted; nothing was stored");
 	if (s->disks_err)
 		return cli_fail("%s", s->disks_why);
+	if (s->nr_disks && array(s->reply, "disks", &disks) != s->nr_disks)
+		return cli_fail("the VM says nothing about its %u disks", s->nr_disks);
 	for (unsigned int i = 0; !rc && i < s->nr_disks; i++) {
-		snprintf(image, sizeof(image), "disk%u", i);
-		rc = store_one(s, image, s->disks[i],
+		d = json_object_array_get_idx(disks, i);
+		if (!json_object_object_get_ex(d, "name", &name))
+			return cli_fail("the VM does not name its disks");
+		rc = store_one(s, json_object_get_string(name), s->disks[i],
+			       flag(d, "incremental") ? STORE_SRC_INCREMENT :
 			       s->base ? STORE_SRC_COMPARE : STORE_SRC_FULL);
 	}
 	return rc;
@@ -394,16 +432,18 @@ static int commit_store(struct snapshot *s)
  * The snapshot is there whatever happens now. What can still go wrong concerns
  * only whether the next increment may build on it.
  */
-static void commit_view(struct snapshot *s)
+static bool commit_view(struct snapshot *s)
 {
 	uint8_t id[STORE_ID_BYTES];
 
 	store_id_from_hex(id, s->id);
-	if (s->view && vmplat_view_commit(s->view, id))
-		cli_warn("snapshot '%s' is complete, but the kernel did not take note of it (%s): "
-			 "an increment with --base %s will be refused; take a full snapshot next, "
-			 "or build on '%s' again", s->name, vmplat_last_error(), s->name,
-			 s->base ? s->base : "the one before");
+	if (!s->view || !vmplat_view_commit(s->view, id))
+		return true;
+	cli_warn("snapshot '%s' is complete, but the kernel did not take note of it (%s): "
+		 "an increment with --base %s will be refused; take a full snapshot next, or "
+		 "build on '%s' again", s->name, vmplat_last_error(), s->name,
+		 s->base ? s->base : "the one before");
+	return false;
 }
 
 static void tell_vm(struct snapshot *s)
@@ -486,7 +526,9 @@ static int snapshot(struct snapshot *s)
 
 	if (vm_client_open(&s->vm, s->vm_name))
 		return cli_fail("%s", vm_client_error());
-	rc = prepare_store(s);
+	rc = ask_vm(s);
+	if (!rc)
+		rc = prepare_store(s);
 	if (!rc)
 		rc = prepare_disks(s);
 	if (!rc)
@@ -503,14 +545,19 @@ static int snapshot(struct snapshot *s)
 		rc = commit_store(s);
 	if (rc)
 		return rc;
-	commit_view(s);
-	tell_vm(s);
+	/*
+	 * Disks forget only what the log has forgotten: an increment of a disk may
+	 * begin before the memory's, never after it.
+	 */
+	if (commit_view(s))
+		tell_vm(s);
 	return report(s);
 }
 
 static int parse(struct snapshot *s, int argc, char **argv)
 {
 	static const struct option longopts[] = {
+		{ "incremental", no_argument, NULL, 'i' },
 		{ "base", required_argument, NULL, 'b' },
 		{ "codec", required_argument, NULL, 'c' },
 		{ "level", required_argument, NULL, 'l' },
@@ -527,8 +574,11 @@ static int parse(struct snapshot *s, int argc, char **argv)
 
 	opterr = 0;
 	optind = 0;
-	while ((c = getopt_long(argc, argv, ":b:c:l:t:s:h", longopts, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, ":ib:c:l:t:s:h", longopts, NULL)) >= 0) {
 		switch (c) {
+		case 'i':
+			s->on_last = true;
+			break;
 		case 'b':
 			s->base = optarg;
 			break;
@@ -560,6 +610,8 @@ static int parse(struct snapshot *s, int argc, char **argv)
 			return cli_bad_option(cmd, c, argv);
 		}
 	}
+	if (s->base && s->on_last)
+		return cli_usage(cmd, "--base and --incremental exclude each other");
 	if (argc - optind != 2)
 		return cli_usage(cmd, "it takes the name of a VM and of the new snapshot");
 	s->vm_name = argv[optind];
@@ -567,7 +619,7 @@ static int parse(struct snapshot *s, int argc, char **argv)
 	return CLI_OK;
 }
 
-int cmd_vm_snapshot(int argc, char **argv)
+int cmd_snapshot(int argc, char **argv)
 {
 	struct snapshot s = { .view_fd = -1, .state_fd = -1,
 			      .opts.codec = STORE_CODEC_ZSTD };

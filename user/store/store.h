@@ -216,14 +216,20 @@ const uint8_t *store_writer_id(const struct store_writer *w);
 enum store_source {
 	/* what SEEK_DATA shows is everything, the rest was never written */
 	STORE_SRC_FULL		= 0,
-	/* what SEEK_DATA shows has changed, the rest is inherited */
+	/*
+	 * what SEEK_DATA shows has changed, the rest is inherited; -ENOENT if
+	 * the parent has no such image
+	 */
 	STORE_SRC_INCREMENT	= 1,
-	/* everything, as FULL, but pages equal to the parent's are inherited */
+	/*
+	 * everything, as FULL, but pages equal to the parent's are inherited;
+	 * the same as FULL if the parent has no such image
+	 */
 	STORE_SRC_COMPARE	= 2,
 };
 
 struct store_add_opts {
-	enum store_source source;	/* FULL when the parent has no such image */
+	enum store_source source;
 	/*
 	 * The source's pages in [off, off + len) will not be read again; called
 	 * once for every page, from any worker. May be NULL.

@@ -1007,7 +1007,7 @@ static void add_init(struct add *a, struct store_writer *w, const char *name,
 	a->source = a->opts.source;
 	if (w->parent)
 		a->parent = store_image(w->parent, name);
-	if (!a->parent)
+	if (!a->parent && a->source == STORE_SRC_COMPARE)
 		a->source = STORE_SRC_FULL;
 	a->buf_off = sizeof(struct fmt_index_head);
 	a->started_ns = clock_ns(CLOCK_MONOTONIC);
@@ -1090,6 +1090,10 @@ int store_add_image(struct store_writer *w, const char *name, int fd,
 	if (!image_name_ok(name))
 		return store_fail(EINVAL, "\"%s\" cannot be an image's name",
 				  name);
+	if (opts && opts->source == STORE_SRC_INCREMENT &&
+	    (!w->parent || !store_image(w->parent, name)))
+		return store_fail(ENOENT, "an increment of %s has nothing to "
+				  "build on", name);
 	if (w->m.info.nr_images == STORE_MAX_IMAGES)
 		return store_fail(E2BIG, "more than %d images",
 				  STORE_MAX_IMAGES);
