@@ -26,7 +26,7 @@
 #include "run/client.h"
 #include "store/store.h"
 
-int cmd_snapshot(int argc, char **argv);
+int cmd_vm_snapshot(int argc, char **argv);
 
 static const char help[] =
 "usage: vmplat vm snapshot [OPTION...] VM NAME\n"
@@ -619,7 +619,7 @@ static int parse(struct snapshot *s, int argc, char **argv)
 	return CLI_OK;
 }
 
-int cmd_snapshot(int argc, char **argv)
+int cmd_vm_snapshot(int argc, char **argv)
 {
 	struct snapshot s = { .view_fd = -1, .state_fd = -1,
 			      .opts.codec = STORE_CODEC_ZSTD };
