@@ -27,6 +27,7 @@
 #include "store/store.h"
 
 int cmd_vm_snapshot(int argc, char **argv);
+int cmd_snapshot(int argc, char **argv);	/* the name of the file */
 
 static const char help[] =
 "usage: vmplat vm snapshot [OPTION...] VM NAME\n"
@@ -632,4 +633,9 @@ int cmd_vm_snapshot(int argc, char **argv)
 	rc = snapshot(&s);
 	release(&s);
 	return rc;
+}
+
+int cmd_snapshot(int argc, char **argv)
+{
+	return cmd_vm_snapshot(argc, argv);
 }
