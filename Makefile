@@ -60,7 +60,7 @@ dkms:
 	$(if $(DESTDIR),,dkms install --force vmplat/$(version))
 
 demo:
-	selftests/demo
+	selftests/demo/run
 
 check:
 	selftests/check $(T)
