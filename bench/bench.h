@@ -53,6 +53,8 @@ double median(double *values, size_t nr);	/* sorts them */
  */
 void profile_start(void);
 void profile_stop(const char *what);
+void profile_pause(void);
+void profile_resume(void);
 
 /* ---- memory ---------------------------------------------------------------- */
 

@@ -105,6 +105,18 @@ void profile_start(void)
 	must(ioctl(fd, PERF_EVENT_IOC_ENABLE, 0));
 }
 
+void profile_pause(void)
+{
+	if (fd >= 0)
+		must(ioctl(fd, PERF_EVENT_IOC_DISABLE, 0));
+}
+
+void profile_resume(void)
+{
+	if (fd >= 0)
+		must(ioctl(fd, PERF_EVENT_IOC_ENABLE, 0));
+}
+
 void profile_stop(const char *what)
 {
 	const char *data = (const char *)ring + PAGE;
