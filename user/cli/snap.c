@@ -20,7 +20,9 @@
 /* ---- what the verbs share ---------------------------------------------- */
 
 struct args {
-	const char *store_dir, *image, *out;
+	const char *store_dir, *image, *raw, *base, *codec;
+	int level;
+	uint64_t threads;
 	bool json, all, dry_run;
 	char **names;
 	int nr_names;
@@ -36,22 +38,39 @@ static int parse(struct args *a, const char *cmd, const char *help, int argc, ch
 		{ "dry-run", no_argument, NULL, 'n' },
 		{ "image", required_argument, NULL, 'i' },
 		{ "raw", required_argument, NULL, 'r' },
+		{ "base", required_argument, NULL, 'b' },
+		{ "codec", required_argument, NULL, 'c' },
+		{ "level", required_argument, NULL, 'l' },
+		{ "threads", required_argument, NULL, 't' },
 		{ "help", no_argument, NULL, 'h' },
 		{ }
 	};
-	int c;
+	char *end;
+	int c, rc;
 
 	memset(a, 0, sizeof(*a));
 	opterr = 0;
 	optind = 0;
-	while ((c = getopt_long(argc, argv, ":s:ani:h", longopts, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, ":s:ani:b:c:l:t:h", longopts, NULL)) >= 0) {
 		switch (c) {
+		case 'b': a->base = optarg; break;
+		case 'c': a->codec = optarg; break;
+		case 'l':
+			a->level = strtol(optarg, &end, 10);
+			if (!*optarg || *end)
+				return cli_usage(cmd, "level '%s' is not a number", optarg);
+			break;
+		case 't':
+			rc = cli_parse_u64(cmd, "--threads", optarg, 1, 256, &a->threads);
+			if (rc)
+				return rc;
+			break;
 		case 's': a->store_dir = optarg; break;
 		case 'j': a->json = true; break;
 		case 'a': a->all = true; break;
 		case 'n': a->dry_run = true; break;
 		case 'i': a->image = optarg; break;
-		case 'r': a->out = optarg; break;
+		case 'r': a->raw = optarg; break;
 		case 'h': cli_help(help); return -1;
 		default: return cli_bad_option(cmd, c, argv);
 		}
@@ -361,23 +380,23 @@ static void on_signal(int sig)
 	atomic_store(&cancelled, true);
 }
 
+static void on_progress(void *ctx, const struct store_progress *p)
+{
+	struct cli_progress *shown = ctx;
+
+	shown->total = p->total_bytes;
+	cli_progress_set(shown, p->done_bytes);
+}
+
 struct verify {
 	struct cli_progress progress;
 	struct json_object *result;
 };
 
-static void on_progress(void *ctx, const struct store_progress *p)
-{
-	struct verify *v = ctx;
-
-	v->progress.total = p->total_bytes;
-	cli_progress_set(&v->progress, p->done_bytes);
-}
-
 static int verify_one(struct verify *v, struct store *st, const char *name, bool own_only)
 {
-	struct store_verify_opts o = { .progress = on_progress, .ctx = v, .cancel = &cancelled,
-				       .no_ancestors = own_only };
+	struct store_verify_opts o = { .progress = on_progress, .ctx = &v->progress,
+				       .cancel = &cancelled, .no_ancestors = own_only };
 	struct store_snap *snap;
 	struct json_object *r;
 	int err;
@@ -587,13 +606,13 @@ static int export_image(struct store_snap *snap, const struct args *a)
 
 	if (!img)
 		return cli_fail("%s", store_error());
-	fd = open(a->out, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	fd = open(a->raw, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return cli_fail("cannot create %s: %s", a->out, strerror(errno));
-	rc = export_to(img, fd, a->out);
+		return cli_fail("cannot create %s: %s", a->raw, strerror(errno));
+	rc = export_to(img, fd, a->raw);
 	close(fd);
 	if (rc)
-		unlink(a->out);
+		unlink(a->raw);
 	return rc;
 }
 
@@ -607,7 +626,7 @@ static int snap_export(int argc, char **argv)
 	rc = parse(&a, "snap export", export_help, argc, argv);
 	if (rc)
 		return rc < 0 ? CLI_OK : rc;
-	if (a.nr_names != 1 || !a.out)
+	if (a.nr_names != 1 || !a.raw)
 		return cli_usage("snap export", "it takes --raw FILE and the name of one snapshot");
 	if (!strchr(a.names[0], '/'))
 		rc = open_store(&st, &a);
@@ -619,6 +638,76 @@ static int snap_export(int argc, char **argv)
 	signal(SIGINT, on_signal);
 	rc = export_image(snap, &a);
 	store_snap_close(snap);
+	return rc;
+}
+
+/* ---- import ------------------------------------------------------------ */
+
+static const char import_help[] =
+"usage: vmplat snap import [OPTION...] --raw FILE NAME\n"
+"\n"
+"Store FILE as the image of a new snapshot NAME: a copy of a guest's memory (of\n"
+"'vmplat view', say), or a disk that nobody writes. Its holes stay holes.\n"
+"\n"
+"  -i, --image IMAGE   what it is; default: memory\n"
+"  -b, --base SNAP     store only the pages that differ from SNAP's\n"
+"  -c, --codec CODEC   zstd (default), lz4 or none\n"
+"  -l, --level N       of the codec; default: its fast one\n"
+"  -t, --threads N     that compress; default: one a CPU, at most 8\n"
+"  -s, --store DIR     default: $VMPLAT_STORE or " STORE_DEFAULT_DIR "\n";
+
+static int import_from(struct store *st, const struct args *a, int fd,
+		       struct store_create_opts *o)
+{
+	struct store_add_opts add = { .source = a->base ? STORE_SRC_COMPARE : STORE_SRC_FULL };
+	struct cli_progress p;
+	struct store_writer *w;
+	int err;
+
+	o->progress = on_progress;
+	o->ctx = &p;
+	o->cancel = &cancelled;
+	if (store_create(&w, st, o))
+		return cli_fail("%s", store_error());
+	cli_progress_start(&p, a->raw, 0);
+	err = store_add_image(w, a->image ? a->image : "memory", fd, &add);
+	if (err)
+		store_abort(w);
+	else
+		err = store_commit(w);
+	cli_progress_end(&p, !err);
+	return err ? cli_fail("%s: %s", a->raw, store_error()) : CLI_OK;
+}
+
+static int snap_import(int argc, char **argv)
+{
+	struct store_create_opts o = { .codec = STORE_CODEC_ZSTD };
+	struct store *st;
+	struct args a;
+	int rc, fd;
+
+	rc = parse(&a, "snap import", import_help, argc, argv);
+	if (rc)
+		return rc < 0 ? CLI_OK : rc;
+	if (a.nr_names != 1 || !a.raw)
+		return cli_usage("snap import", "it takes --raw FILE and a name for the snapshot");
+	if (a.codec && store_codec_parse(&o.codec, a.codec))
+		return cli_usage("snap import", "%s", store_error());
+	o.name = a.names[0];
+	o.parent = a.base;
+	o.level = a.level;
+	o.threads = a.threads;
+	fd = open(a.raw, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return cli_fail("cannot open %s: %s", a.raw, strerror(errno));
+	signal(SIGINT, on_signal);
+	rc = store_open(&st, a.store_dir, STORE_OPEN_CREATE) ? cli_fail("%s", store_error()) :
+							       CLI_OK;
+	if (!rc) {
+		rc = import_from(st, &a, fd, &o);
+		store_close(st);
+	}
+	close(fd);
 	return rc;
 }
 
@@ -637,6 +726,7 @@ static const struct cli_command verbs[] = {
 	{ "rm",		"remove snapshots that nobody needs",			snap_rm },
 	{ "gc",		"remove what dead writers left",			snap_gc },
 	{ "export",	"write memory or a disk to a plain file",		snap_export },
+	{ "import",	"store a plain file as a snapshot's memory or disk",	snap_import },
 	{ }
 };
 
