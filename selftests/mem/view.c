@@ -15,11 +15,13 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,6 +29,7 @@
 
 #define NR_MEMS		3
 #define LENGTH		96	/* words in a chain */
+#define MIN_ROUNDS	8	/* however slow the machine */
 
 enum { C_STORE, C_STORE2, C_PROCESS, C_PWRITE, C_MIXED, C_TURNS, C_KVM, C_PUNCH, NR_CHAINS };
 static const char *const chain_names[] = {
@@ -130,10 +133,17 @@ static void one_pass(int c, uint32_t n)
 	sh->pass[c] = n;
 }
 
+/* The reader has to get a turn on few CPUs. */
+static void stand_back(void)
+{
+	setpriority(PRIO_PROCESS, gettid(), 15);
+}
+
 static void *writer(void *arg)
 {
 	int c = (intptr_t)arg;
 
+	stand_back();
 	if (c == C_KVM) {
 		kvm = kvm_new(maps[0], nr_pages * PAGE);
 		if (!kvm)
@@ -151,12 +161,15 @@ static void *writer_in_turn(void *arg)
 {
 	uint32_t mine = (intptr_t)arg;
 
+	stand_back();
 	for (;;) {
 		uint32_t turn;
 
-		while ((turn = atomic_load(&sh->turn)) % 2 != mine)
+		while ((turn = atomic_load(&sh->turn)) % 2 != mine) {
 			if (sh->stop)
 				return NULL;
+			sched_yield();
+		}
 		store(C_TURNS, turn % LENGTH, turn / LENGTH + 1);
 		sh->pass[C_TURNS] = turn / LENGTH;
 		atomic_store(&sh->turn, turn + 1);
@@ -318,7 +331,7 @@ static void test_instants(void)
 	struct vmplat_view_status st;
 	uint64_t end = now_ns() + seconds * 1000000000;
 
-	for (; now_ns() < end; n++) {
+	for (; now_ns() < end || n < MIN_ROUNDS; n++) {
 		int i = n % OVERLAP;
 
 		if (views[i] >= 0) {	/* the oldest: still the same instant? */
@@ -347,7 +360,7 @@ static void test_instants(void)
 			close(views[i]);
 	diag("%llu views, writers blocked %llu us at most", (unsigned long long)n,
 	     (unsigned long long)blocked / 1000);
-	ok(n > 2 && !bad_images, "every image is one instant");
+	ok(!bad_images, "every image is one instant");
 	ok(!differ, "every image reads the same again");
 	free(once);
 	free(twice);
@@ -423,7 +436,7 @@ static void test_increments(void)
 	need(view_commit(view, id));
 	close(view);
 	image_good(base, "base");
-	for (; now_ns() < end; n++) {
+	for (; now_ns() < end || n < MIN_ROUNDS; n++) {
 		usleep(rnd(&seed) % 20000);	/* let writers run for a while */
 		if (rnd(&seed) % 6 == 0) {
 			killed_reader(id);
@@ -461,7 +474,7 @@ static void test_increments(void)
 		differ += !!memcmp(base + i * mem_bytes(), maps[i], mem_bytes());
 	diag("%llu increments, %llu pages, %llu readers killed", (unsigned long long)n,
 	     (unsigned long long)pages, (unsigned long long)killed);
-	ok(n > 2 && !differ, "full image and increments make the last image");
+	ok(!differ, "full image and increments make the last image");
 	ok(!bad_images, "and each of them is one instant");
 	for (int i = 0; i < NR_MEMS; i++)
 		close(logs[i]);

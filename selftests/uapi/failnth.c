@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Each operation again and again, with its first, second, third ... allocation or
+ * user copy made to fail, until it needs no more of them. A failed operation must
+ * have a sane errno, leave the state as it was, and work when tried again. Leaks
+ * and splats are for the host to find.
+ *
+ * Needs fault injection (the debug kernel).
+ */
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "mem/util.h"
+
+#define NR_PAGES 200
+
+static int nth_fd;
+
+/* ---- the injector ------------------------------------------------------- */
+
+static void arm(int nth)
+{
+	char text[16];
+	int n = snprintf(text, sizeof(text), "%d", nth);
+
+	if (pwrite(nth_fd, text, n, 0) != n)
+		bail("fail-nth");
+}
+
+/* Whether the armed failure has happened since. */
+static bool disarm(void)
+{
+	char text[16] = "";
+	int n = pread(nth_fd, text, sizeof(text) - 1, 0);
+	bool hit = n > 0 && atoi(text) == 0;
+
+	/* The failure may hit these two themselves, and is then used up. */
+	if (pwrite(nth_fd, "0", 1, 0) != 1 && pwrite(nth_fd, "0", 1, 0) != 1)
+		bail("fail-nth");
+	return hit;
+}
+
+static int set_knob(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), rc;
+
+	if (fd < 0)
+		return -1;
+	rc = write(fd, value, strlen(value));
+	close(fd);
+	return rc < 0 ? -1 : 0;
+}
+
+static bool injector_open(void)
+{
+	static const char *const knobs[][2] = {
+		{ "failslab/ignore-gfp-wait", "N" },
+		{ "failslab/verbose", "0" },
+		{ "fail_page_alloc/ignore-gfp-wait", "N" },
+		{ "fail_page_alloc/ignore-gfp-highmem", "N" },
+		{ "fail_page_alloc/min-order", "0" },
+		{ "fail_page_alloc/verbose", "0" },
+		{ "fail_usercopy/verbose", "0" },
+	};
+
+	nth_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	if (nth_fd < 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_SIZE(knobs); i++) {
+		char path[128];
+
+		snprintf(path, sizeof(path), "/sys/kernel/debug/%s", knobs[i][0]);
+		if (set_knob(path, knobs[i][1]))
+			diag("%s: %s", path, strerror(errno));
+	}
+	return true;
+}
+
+/* ---- what is worked on -------------------------------------------------- */
+
+static struct {
+	int mem, second, log, view, fill, fill_mem, out;
+	char *map, *fill_map;
+	uint64_t bits[(NR_PAGES + 63) / 64];
+	struct vmplat_range ranges[8];
+	char page[PAGE];
+	uint64_t marks;
+	bool marks_change;	/* the operation writes */
+} fx;
+
+static const char *dir;
+
+static uint64_t marks(void)
+{
+	struct vmplat_log_status st = log_status(fx.log);
+
+	return st.out_nr_dirty + st.out_nr_borrowed;
+}
+
+static void fx_open(void)
+{
+	memset(&fx, 0, sizeof(fx));
+	fx.out = fx.view = fx.fill = -1;
+	fx.mem = need(mem_new(NR_PAGES * PAGE));
+	fx.second = need(mem_new(3 * PAGE));
+	fx.log = need(log_new(fx.mem, 0, 0));
+	fx.map = map_mem(fx.mem, NR_PAGES * PAGE);
+	for (int p = 0; p < NR_PAGES; p += 23)
+		fx.map[p * PAGE] = 'a';
+	fx.fill_mem = need(mem_new(NR_PAGES * PAGE));
+	fx.marks = marks();
+}
+
+static void fx_close(void)
+{
+	munmap(fx.map, NR_PAGES * PAGE);
+	if (fx.out >= 0)
+		close(fx.out);
+	if (fx.view >= 0)
+		close(fx.view);
+	if (fx.fill >= 0)
+		close(fx.fill);
+	close(fx.fill_mem);
+	close(fx.log);
+	close(fx.second);
+	close(fx.mem);
+}
+
+static void with_view(void)
+{
+	fx_open();
+	fx.view = need(view_of(fx.mem, fx.log, VMPLAT_VIEW_F_INCREMENT, 0));
+}
+
+static void with_fill(void)
+{
+	fx_open();
+	fx.fill = need(fill_new(fx.fill_mem));
+}
+
+/* ---- operations --------------------------------------------------------- */
+
+static int op_mem_create(void) { return fx.out = mem_new(9 * PAGE); }
+static int op_log_create(void) { return fx.out = log_new(fx.mem, VMPLAT_LOG_F_ALL_DIRTY, 0); }
+static int op_fill_create(void) { return fx.out = fill_new(fx.fill_mem); }
+static int op_peek(void) { return log_bitmap(fx.log, VMPLAT_LOG_FETCH_F_PEEK, NR_PAGES, fx.bits) < 0 ? -1 : 0; }
+static int op_borrow(void) { return log_bitmap(fx.log, 0, NR_PAGES, fx.bits) < 0 ? -1 : 0; }
+static int op_abort(void) { return log_end(fx.log, VMPLAT_LOG_END_F_ABORT, NULL); }
+static int op_view_read(void) { return pread(fx.view, fx.page, PAGE, 23 * PAGE) == PAGE ? 0 : -1; }
+static int op_discard(void) { return view_discard(fx.view, 5, 100); }
+
+static int op_view_create(void)
+{
+	struct vmplat_view_mem m[] = { { .mem_fd = fx.mem, .log_fd = fx.log },
+				       { .mem_fd = fx.second, .log_fd = -1 } };
+
+	return fx.out = view_new(m, 2, 0, 0);
+}
+
+static int op_ranges(void)
+{
+	struct vmplat_log_fetch f = {
+		.flags = VMPLAT_LOG_FETCH_F_RANGES, .nr_pages = NR_PAGES,
+		.buf = (uintptr_t)fx.ranges, .buf_bytes = sizeof(fx.ranges),
+	};
+
+	return log_fetch(fx.log, &f);
+}
+
+/* Clearing forgets on purpose, so a failure must not have cleared. */
+static int op_clear(void)
+{
+	if (log_bitmap(fx.log, VMPLAT_LOG_FETCH_F_CLEAR, NR_PAGES, fx.bits) < 0)
+		return -1;
+	fx.marks = 0;
+	return 0;
+}
+
+static int op_commit(void)
+{
+	uint8_t id[VMPLAT_ID_BYTES] = { 3 };
+
+	if (view_commit(fx.view, id))
+		return -1;
+	fx.marks = 0;
+	return 0;
+}
+
+static int op_put(void)
+{
+	struct vmplat_fill_put arg = {
+		.size = sizeof(arg), .first = 3, .nr_pages = 1, .buf = (uintptr_t)fx.page,
+	};
+
+	return ioctl(fx.fill, VMPLAT_FILL_PUT, &arg);
+}
+
+static int op_fill_end(void)
+{
+	struct vmplat_fill_end arg = { .size = sizeof(arg) };
+
+	return ioctl(fx.fill, VMPLAT_FILL_END, &arg);
+}
+
+static int op_pwrite(void)
+{
+	if (pwrite(fx.mem, fx.page, PAGE, 7 * PAGE) != PAGE)
+		return -1;
+	fx.marks_change = true;
+	return 0;
+}
+
+static int op_pread(void) { return pread(fx.mem, fx.page, PAGE, 23 * PAGE) == PAGE ? 0 : -1; }
+
+static int op_punch(void)
+{
+	if (fallocate(fx.mem, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 20 * PAGE + 10))
+		return -1;
+	fx.marks_change = true;
+	return 0;
+}
+
+static sigjmp_buf bus;
+
+static void on_bus(int sig)
+{
+	siglongjmp(bus, 1);
+}
+
+static int store_at(uint64_t page)
+{
+	if (sigsetjmp(bus, 1)) {
+		errno = ENOMEM;
+		return -1;
+	}
+	*(volatile char *)(fx.map + page * PAGE) = 'b';
+	fx.marks_change = true;
+	return 0;
+}
+
+static int op_touch(void) { return store_at(11); }
+
+/* A copy that cannot be made breaks the view, but never the writer or the image. */
+static int op_cow(void)
+{
+	return store_at(23);
+}
+
+static bool cow_sane(void)
+{
+	struct vmplat_view_status st = view_status(fx.view);
+	ssize_t n = pread(fx.view, fx.page, PAGE, 23 * PAGE);
+
+	return st.out_state == VMPLAT_VIEW_OK ? n == PAGE && fx.page[0] == 'a' :
+	       n == -1 && errno == ENODATA;
+}
+
+/* ---- file system -------------------------------------------------------- */
+
+static char path_a[128], path_b[128];
+
+static int op_create(void)
+{
+	int fd = open(path_a, O_RDWR | O_CREAT | O_EXCL, 0600);
+
+	if (fd < 0)
+		return -1;
+	close(fd);
+	return 0;
+}
+
+static int op_tmpfile(void)
+{
+	int fd = open(dir, O_TMPFILE | O_RDWR, 0600);
+
+	if (fd < 0)
+		return -1;
+	close(fd);
+	return 0;
+}
+
+static int op_mkdir(void) { return mkdir(path_b, 0700); }
+static int op_mount(void) { return mount("none", path_b, "vmplatfs", 0, "size=1M,mode=0700"); }
+
+static void fs_setup(void)
+{
+	fx_open();
+	unlink(path_a);
+	rmdir(path_b);
+}
+
+static void mount_setup(void)
+{
+	fs_setup();
+	need(mkdir(path_b, 0700));
+}
+
+static void mount_teardown(void)
+{
+	umount2(path_b, MNT_DETACH);
+	fx_close();
+}
+
+/* ---- the sweep ---------------------------------------------------------- */
+
+static const struct test {
+	const char *name;
+	void (*setup)(void);
+	int (*op)(void);
+	bool (*sane)(void);
+	void (*teardown)(void);
+} tests[] = {
+	{ "MEM_CREATE", fx_open, op_mem_create },
+	{ "LOG_CREATE", fx_open, op_log_create },
+	{ "VIEW_CREATE", fx_open, op_view_create },
+	{ "FILL_CREATE", fx_open, op_fill_create },
+	{ "LOG_FETCH peek", fx_open, op_peek },
+	{ "LOG_FETCH borrow", fx_open, op_borrow },
+	{ "LOG_FETCH ranges", fx_open, op_ranges },
+	{ "LOG_FETCH clear", fx_open, op_clear },
+	{ "LOG_END abort", fx_open, op_abort },
+	{ "VIEW_COMMIT", with_view, op_commit },
+	{ "VIEW_DISCARD", with_view, op_discard },
+	{ "read a view", with_view, op_view_read },
+	{ "store under a view", with_view, op_cow, cow_sane },
+	{ "punch under a view", with_view, op_punch },
+	{ "pwrite under a view", with_view, op_pwrite },
+	{ "FILL_PUT", with_fill, op_put },
+	{ "FILL_END", with_fill, op_fill_end },
+	{ "touch a page", fx_open, op_touch },
+	{ "pwrite", fx_open, op_pwrite },
+	{ "pread", fx_open, op_pread },
+	{ "punch", fx_open, op_punch },
+	{ "create a file", fs_setup, op_create },
+	{ "O_TMPFILE", fs_setup, op_tmpfile },
+	{ "mkdir", fs_setup, op_mkdir },
+	{ "mount", mount_setup, op_mount, NULL, mount_teardown },
+};
+
+static bool sane_errno(int err)
+{
+	return err == ENOMEM || err == EFAULT || err == ENOSPC || err == EINTR || err == EAGAIN ||
+	       err == ENFILE || err == EMFILE;
+}
+
+/* One go with failure @nth; whether the failure was reached. */
+static bool sweep_one(const struct test *t, int nth, int *errs)
+{
+	int rc, err, fds;
+	bool hit;
+
+	t->setup();
+	fds = open_fds();
+	arm(nth);
+	errno = 0;
+	rc = t->op();
+	err = errno;
+	hit = disarm();
+	if (rc < 0 && hit && !sane_errno(err)) {
+		diag("%s, failure %d: %s", t->name, nth, strerror(err));
+		++*errs;
+	}
+	if (rc < 0 && !hit) {
+		diag("%s: fails without a failure: %s", t->name, strerror(err));
+		++*errs;
+	}
+	if (rc < 0 && open_fds() != fds) {
+		diag("%s, failure %d: a descriptor leaked", t->name, nth);
+		++*errs;
+	}
+	if (!fx.marks_change && marks() != fx.marks) {
+		diag("%s, failure %d (%s): %lu marks became %lu", t->name, nth,
+		     rc < 0 ? strerror(err) : "succeeded", fx.marks, marks());
+		++*errs;
+	}
+	if (t->sane && !t->sane()) {
+		diag("%s, failure %d: the outcome is wrong", t->name, nth);
+		++*errs;
+	}
+	if (rc < 0 && t->op() < 0) {
+		diag("%s, failure %d: does not work when tried again: %s", t->name, nth,
+		     strerror(errno));
+		++*errs;
+	}
+	(t->teardown ? t->teardown : fx_close)();
+	return hit;
+}
+
+static void sweep(const struct test *t)
+{
+	int nth, errs = 0;
+
+	for (nth = 1; nth < 2000; nth++)
+		if (!sweep_one(t, nth, &errs))
+			break;
+	ok(!errs && nth < 2000, "%s: %d failures", t->name, nth - 1);
+}
+
+int main(void)
+{
+	struct sigaction sa = { .sa_handler = on_bus };
+
+	sigaction(SIGBUS, &sa, NULL);
+	dev_open();
+	if (!injector_open())
+		skip_all("this kernel has no fault injection");
+	dir = fs_mount("");
+	if (!dir)
+		bail("mount");
+	snprintf(path_a, sizeof(path_a), "%s/a", dir);
+	snprintf(path_b, sizeof(path_b), "%s/b", dir);
+	for (size_t i = 0; i < ARRAY_SIZE(tests); i++)
+		sweep(&tests[i]);
+	unlink(path_a);
+	return done();
+}
