@@ -19,18 +19,10 @@ static const char intro[] =
 "Guest memory as a file, its changes as a log, its past as a view.\n";
 
 static const struct cli_command commands[] = {
-#ifdef HAVE_run
 	{ "run",	"boot a Linux guest on vmplat memory",			cmd_run },
-#endif
-#ifdef HAVE_restore
 	{ "restore",	"continue a guest from a snapshot",			cmd_restore },
-#endif
-#ifdef HAVE_vm
 	{ "vm",		"list, pause, resume, stop, reset, snapshot guests",	cmd_vm },
-#endif
-#ifdef HAVE_snap
 	{ "snap",	"list, show and verify snapshots",			cmd_snap },
-#endif
 	{ "mem",	"create and look at memory files",			cmd_mem },
 	{ "log",	"watch what is written to a memory file",		cmd_log },
 	{ "view",	"copy one instant of memory files while they are used",	cmd_view },

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# Completion for vmplat: the words come from the command's own help, so that they cannot be out of date.
+
+_vmplat_words() {
+	"$1" "${@:2}" --help 2>/dev/null | sed -n 's/^  \([a-z][a-z-]*\) .*/\1/p'
+}
+
+_vmplat_options() {
+	"$1" "${@:2}" --help 2>/dev/null | grep -oE -- '--[a-z][a-z-]+' | sort -u
+}
+
+_vmplat() {
+	local cmd=${COMP_WORDS[0]} cur=${COMP_WORDS[COMP_CWORD]} path=() word words
+	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+		case $word in -*) break ;; esac
+		[ "$word" = help ] && continue
+		path+=("$word")
+	done
+	COMPREPLY=()
+	case $cur in
+	-*)
+		mapfile -t COMPREPLY < <(compgen -W "$(_vmplat_options "$cmd" "${path[@]:0:2}")" -- "$cur")
+		return
+		;;
+	esac
+	if [ ${#path[@]} -lt 2 ]; then
+		words=$(_vmplat_words "$cmd" "${path[@]}")
+		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+		[ ${#COMPREPLY[@]} -gt 0 ] && return
+	fi
+	mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+}
+
+complete -o filenames -F _vmplat vmplat
