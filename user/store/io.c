@@ -47,7 +47,9 @@ static int hook(struct io_event ev)
 
 int sio_open_dir(int dirfd, const char *name)
 {
-	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	/* within a store a link is planted: removal must not follow it */
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC |
+			(dirfd == AT_FDCWD ? 0 : O_NOFOLLOW));
 
 	return fd < 0 ? store_fail(errno, "cannot open directory %s: %s", name,
 				   strerror(errno)) : fd;

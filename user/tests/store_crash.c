@@ -551,6 +551,29 @@ static void neighbours(void)
 	store_close(st);
 }
 
+/* A link with the name of a leftover: its target is nobody's to remove. */
+static void planted(void)
+{
+	struct store *st = start("planted");
+	char path[700], away[600];
+	int fd;
+
+	snprintf(away, sizeof(away), "%s/precious", scratch);
+	MUST(mkdir(away, 0700));
+	snprintf(path, sizeof(path), "%s/file", away);
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	MUST(fd);
+	close(fd);
+	snprintf(path, sizeof(path), "%s/.del-0123456789abcdef0123456789abcdef",
+		 store_path(st));
+	MUST(symlink(away, path));
+	store_gc(st, false, NULL, NULL);
+	snprintf(path, sizeof(path), "%s/file", away);
+	ok(!access(path, F_OK), "a planted link is not followed");
+	ok(!write_inc(st) && state_of(st) == 1, "and is in nobody's way");
+	store_close(st);
+}
+
 int main(void)
 {
 	unsigned int all = ~(1u << IO_READ | 1u << IO_UNLINK | 1u << IO_RMDIR);
@@ -564,6 +587,7 @@ int main(void)
 	power_cuts();
 	kills();
 	neighbours();
+	planted();
 	shadow_free(&before);
 	shadow_free(&after);
 	return tap_end();
