@@ -283,10 +283,12 @@ static int status(struct vmplat_cmd *cmd)
 }
 
 static const struct vmplat_ioctl_op fill_ops[] = {
-	VMPLAT_OP(VMPLAT_CMD_FILL_PUT, put, struct vmplat_fill_put, out_done, 0),
+	VMPLAT_OP(VMPLAT_CMD_FILL_PUT, put, struct vmplat_fill_put, out_done, 0,
+		  VMPLAT_OUT(struct vmplat_fill_put, out_done)),
 	VMPLAT_OP(VMPLAT_CMD_FILL_END, end, struct vmplat_fill_end, flags, 0),
 	VMPLAT_OP(VMPLAT_CMD_FILL_STATUS, status, struct vmplat_fill_status,
-		  out_wait_ns, 0),
+		  out_wait_ns, 0,
+		  VMPLAT_OUT(struct vmplat_fill_status, out_nr_pages)),
 };
 
 static long fill_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -396,7 +398,6 @@ int vmplat_fill_create(struct vmplat_cmd *cmd)
 	}
 	file->private_data = mem_file;
 	cmd->new_file = file;
-	cmd->new_fd = &arg->out_fd;
 	return 0;
 
 free_fill:

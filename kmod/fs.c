@@ -376,6 +376,5 @@ int vmplat_mem_create(struct vmplat_cmd *cmd)
 		return err;
 	}
 	cmd->new_file = file;
-	cmd->new_fd = &arg->out_fd;
 	return 0;
 }

@@ -29,9 +29,21 @@ find_op(const struct vmplat_ioctl_op *ops, size_t nr_ops, unsigned int cmd)
 	return NULL;
 }
 
+/* Outputs reach as far as both sides know the struct. */
+static int write_outputs(const struct vmplat_ioctl_op *op, void __user *uarg,
+			 const struct head *arg)
+{
+	u32 end = min_t(u32, arg->size, op->size);
+
+	if (!op->out_from || end <= op->out_from)
+		return 0;
+	return copy_to_user(uarg + op->out_from, (void *)arg + op->out_from,
+			    end - op->out_from) ? -EFAULT : 0;
+}
+
 /*
- * Copy the argument in, and prove that it can be copied out: after the command
- * ran, a failing copy could no longer be told from one that changed nothing.
+ * Copy the argument in, and prove that outputs can be copied out: after the
+ * command ran, a failing copy could not be told from one that changed nothing.
  */
 static int read_arg(const struct vmplat_ioctl_op *op, void __user *uarg,
 		    struct head *arg)
@@ -49,11 +61,49 @@ static int read_arg(const struct vmplat_ioctl_op *op, void __user *uarg,
 	if (err)
 		return err;
 	arg->size = size;	/* what was checked, not what is there now */
-	if (copy_to_user(uarg, arg, min_t(u32, size, op->size)))
-		return -EFAULT;
 	if (arg->flags & ~op->flags)
 		return -EOPNOTSUPP;
-	return 0;
+	return write_outputs(op, uarg, arg);
+}
+
+static int execute(const struct vmplat_ioctl_op *op, struct vmplat_cmd *cmd,
+		   void __user *uarg)
+{
+	int err = op->execute(cmd);
+	int write_err = write_outputs(op, uarg, cmd->arg);
+
+	/* Also on an error: an output may say how far the command got. */
+	return err ? err : write_err;
+}
+
+/*
+ * The descriptor is reserved and told to the caller before the object exists.
+ * What is left afterwards cannot fail, except for other outputs; closing the
+ * object then undoes it.
+ */
+static int execute_new(const struct vmplat_ioctl_op *op, struct vmplat_cmd *cmd,
+		       void __user *uarg)
+{
+	s32 __user *ufd = uarg + op->fd_at;
+	int fd, err;
+
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		return fd;
+	if (put_user(fd, ufd)) {
+		put_unused_fd(fd);
+		return -EFAULT;
+	}
+	err = execute(op, cmd, uarg);
+	if (!err) {
+		fd_install(fd, cmd->new_file);
+		return 0;
+	}
+	put_unused_fd(fd);
+	if (cmd->new_file)
+		fput(cmd->new_file);
+	put_user(-1, ufd);
+	return err;
 }
 
 /**
@@ -71,44 +121,16 @@ long vmplat_ioctl(struct file *file, unsigned int cmd, unsigned long uarg,
 	void __user *ubuf = (void __user *)uarg;
 	u64 buf[MAX_ARG_BYTES / sizeof(u64)] = {};
 	struct vmplat_cmd c = { .file = file, .arg = buf };
-	struct head *head = c.arg;
-	int fd = -1;
 	int err;
 
 	if (!op)
 		return -ENOTTY;
 	if (WARN_ON_ONCE(op->size > sizeof(buf)))
 		return -ENOTTY;
-	err = read_arg(op, ubuf, head);
+	err = read_arg(op, ubuf, c.arg);
 	if (err)
 		return err;
-
-	err = op->execute(&c);
-	if (err && !c.new_file) {
-		/* Outputs that count progress are worth having on an error. */
-		if (copy_to_user(ubuf, c.arg, min_t(u32, head->size, op->size)))
-			return -EFAULT;
-		return err;
-	}
-
-	if (c.new_file) {
-		fd = get_unused_fd_flags(O_CLOEXEC);
-		if (fd < 0) {
-			fput(c.new_file);
-			return fd;
-		}
-		*c.new_fd = fd;
-	}
-	if (copy_to_user(ubuf, c.arg, min_t(u32, head->size, op->size))) {
-		if (c.new_file) {
-			put_unused_fd(fd);
-			fput(c.new_file);
-		}
-		return -EFAULT;
-	}
-	if (c.new_file)
-		fd_install(fd, c.new_file);
-	return 0;
+	return op->fd_at ? execute_new(op, &c, ubuf) : execute(op, &c, ubuf);
 }
 
 /* vmplat_check_range - is [first, first + nr) within limit pages, and not empty? */

@@ -154,13 +154,21 @@ static void unborrow_range(struct vmplat_log *log, u64 first, u64 end,
 	mutex_unlock(&mem->lock);
 }
 
-/* Take the marks of up to CHUNK_WORDS words into f->page. */
-static u64 take_chunk(struct fetch *f, u64 word, u64 nr_words, u64 first, u64 end)
+/*
+ * Take the marks of up to CHUNK_WORDS words into f->page. Returns how many, or
+ * -EBUSY if a view has come between two chunks: one borrower at a time.
+ */
+static s64 take_chunk(struct fetch *f, u64 word, u64 nr_words, u64 first, u64 end)
 {
 	struct vmplat_log *log = f->log;
-	u64 i, nr = 0;
+	s64 nr = 0;
+	u64 i;
 
 	mutex_lock(&log->mem->lock);
+	if (f->borrow && log->view_busy) {
+		mutex_unlock(&log->mem->lock);
+		return -EBUSY;
+	}
 	for (i = 0; i < nr_words; i++) {
 		unsigned long bits = log->bits[word + i];
 
@@ -184,8 +192,11 @@ static int fetch_bitmap(struct fetch *f, u64 first, u64 end)
 
 	while (word < end_word) {
 		u64 n = min_t(u64, end_word - word, CHUNK_WORDS);
+		s64 nr = take_chunk(f, word, n, first, end);
 
-		f->arg->out_nr_dirty += take_chunk(f, word, n, first, end);
+		if (nr < 0)
+			return nr;
+		f->arg->out_nr_dirty += nr;
 		word += n;
 		f->arg->out_next = min(word * BITS_PER_LONG, end);
 		if (copy_to_user(ubuf, f->page, n * sizeof(u64)))
@@ -250,7 +261,9 @@ static int fetch_ranges(struct fetch *f, u64 first, u64 end)
 		u64 chunk_end = min((word + n) * BITS_PER_LONG, end);
 		s64 next;
 
-		take_chunk(f, word, n, first, end);
+		next = take_chunk(f, word, n, first, end);
+		if (next < 0)
+			return next;
 		f->arg->out_next = chunk_end;
 		next = chunk_to_ranges(f, word * BITS_PER_LONG, n);
 		if (next < 0)
@@ -380,7 +393,7 @@ static int status(struct vmplat_cmd *cmd)
 	vmplat_dirty_harvest(mem, 0, mem->nr_pages, NULL, NULL);
 	arg->out_nr_pages = mem->nr_pages;
 	arg->out_nr_dirty = log->nr_bits;
-	arg->out_nr_borrowed = log->nr_borrowed;
+	arg->out_nr_borrowed = log->nr_borrowed + log->nr_lent;
 	arg->out_harvests = mem->nr_harvests;
 	arg->out_view_busy = log->view_busy;
 	memcpy(arg->out_id, log->id, sizeof(arg->out_id));
@@ -393,11 +406,13 @@ static int status(struct vmplat_cmd *cmd)
 static const struct vmplat_ioctl_op log_ops[] = {
 	VMPLAT_OP(VMPLAT_CMD_LOG_FETCH, fetch, struct vmplat_log_fetch, out_next,
 		  VMPLAT_LOG_FETCH_F_PEEK | VMPLAT_LOG_FETCH_F_CLEAR |
-		  VMPLAT_LOG_FETCH_F_RANGES),
+		  VMPLAT_LOG_FETCH_F_RANGES,
+		  VMPLAT_OUT(struct vmplat_log_fetch, out_nr_dirty)),
 	VMPLAT_OP(VMPLAT_CMD_LOG_END, end, struct vmplat_log_end, id,
 		  VMPLAT_LOG_END_F_ABORT),
 	VMPLAT_OP(VMPLAT_CMD_LOG_STATUS, status, struct vmplat_log_status,
-		  __reserved, 0),
+		  __reserved, 0,
+		  VMPLAT_OUT(struct vmplat_log_status, out_nr_pages)),
 };
 
 static long log_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -449,7 +464,8 @@ static void log_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "vmplat-mem-id:\t%llu\n", log->mem->id);
 	seq_printf(m, "vmplat-pages:\t%llu\n", log->mem->nr_pages);
 	seq_printf(m, "vmplat-marked:\t%llu\n", log->nr_bits);
-	seq_printf(m, "vmplat-borrowed:\t%llu\n", log->nr_borrowed);
+	seq_printf(m, "vmplat-borrowed:\t%llu\n",
+		   log->nr_borrowed + log->nr_lent);
 	seq_printf(m, "vmplat-view-busy:\t%d\n", log->view_busy);
 	seq_printf(m, "vmplat-threshold:\t%llu\n", threshold(log));
 	seq_printf(m, "vmplat-label:\t%*phN\n", VMPLAT_ID_BYTES, log->id);
@@ -529,7 +545,6 @@ int vmplat_log_create(struct vmplat_cmd *cmd)
 	log_start(log, arg->flags & VMPLAT_LOG_F_ALL_DIRTY);
 	file->private_data = log;
 	cmd->new_file = file;
-	cmd->new_fd = &arg->out_fd;
 	return 0;
 
 free_log:

@@ -27,17 +27,23 @@ static int info(struct vmplat_cmd *cmd)
 }
 
 static const struct vmplat_ioctl_op dev_ops[] = {
-	VMPLAT_OP(VMPLAT_CMD_INFO, info, struct vmplat_info, __reserved, 0),
+	VMPLAT_OP(VMPLAT_CMD_INFO, info, struct vmplat_info, __reserved, 0,
+		  VMPLAT_OUT(struct vmplat_info, out_abi)),
 	VMPLAT_OP(VMPLAT_CMD_MEM_CREATE, vmplat_mem_create,
-		  struct vmplat_mem_create, __reserved, 0),
+		  struct vmplat_mem_create, __reserved, 0,
+		  VMPLAT_FD(struct vmplat_mem_create)),
 	VMPLAT_OP(VMPLAT_CMD_LOG_CREATE, vmplat_log_create,
 		  struct vmplat_log_create, threshold_pages,
-		  VMPLAT_LOG_F_ALL_DIRTY),
+		  VMPLAT_LOG_F_ALL_DIRTY,
+		  VMPLAT_FD(struct vmplat_log_create)),
 	VMPLAT_OP(VMPLAT_CMD_VIEW_CREATE, vmplat_view_create,
 		  struct vmplat_view_create, out_nr_dirty,
-		  VMPLAT_VIEW_F_INCREMENT | VMPLAT_VIEW_F_BLOCK),
+		  VMPLAT_VIEW_F_INCREMENT | VMPLAT_VIEW_F_BLOCK,
+		  VMPLAT_FD(struct vmplat_view_create),
+		  VMPLAT_OUT(struct vmplat_view_create, out_bytes)),
 	VMPLAT_OP(VMPLAT_CMD_FILL_CREATE, vmplat_fill_create,
-		  struct vmplat_fill_create, out_fd, 0),
+		  struct vmplat_fill_create, out_fd, 0,
+		  VMPLAT_FD(struct vmplat_fill_create)),
 };
 
 static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

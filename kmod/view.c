@@ -467,9 +467,19 @@ static void borrow(struct vmplat_view_part *part)
 	swap(part->marks, log->bits);
 	part->nr_marks = log->nr_bits;
 	log->nr_bits = 0;
+	log->nr_lent = part->nr_marks;
 	log->view_busy = true;
 	part->borrowed = true;
 	vmplat_log_rearm(part->mem);
+}
+
+/* The log may be borrowed from again; the marks stay with the part. */
+static void release_log(struct vmplat_view_part *part)
+{
+	lockdep_assert_held(&part->mem->lock);
+	part->borrowed = false;
+	part->log->view_busy = false;
+	part->log->nr_lent = 0;
 }
 
 static void unpublish(struct vmplat_view_part *part)
@@ -559,7 +569,7 @@ static void free_part(struct vmplat_view_part *part)
 		mutex_lock(&part->mem->lock);
 		if (!part->view->committed)
 			vmplat_log_merge(part->log, part->marks);
-		part->log->view_busy = false;
+		release_log(part);
 		mutex_unlock(&part->mem->lock);
 	}
 	kvfree(part->marks);
@@ -728,7 +738,6 @@ static int create(struct vmplat_cmd *cmd, const struct vmplat_view_mem *mems)
 	arg->out_blocked_ns = view->blocked_ns;
 	arg->out_nr_dirty = view->nr_protected;
 	cmd->new_file = file;
-	cmd->new_fd = &arg->out_fd;
 free_order:
 	kfree(order);
 	return err;
@@ -853,8 +862,7 @@ static int commit(struct vmplat_cmd *cmd)
 		if (!part->borrowed)
 			continue;
 		mutex_lock(&part->mem->lock);
-		part->borrowed = false;
-		part->log->view_busy = false;
+		release_log(part);
 		memcpy(part->log->id, arg->id, sizeof(arg->id));
 		mutex_unlock(&part->mem->lock);
 	}
@@ -866,7 +874,8 @@ unlock:
 
 static const struct vmplat_ioctl_op view_ops[] = {
 	VMPLAT_OP(VMPLAT_CMD_VIEW_STATUS, status, struct vmplat_view_status,
-		  out_wait_ns, 0),
+		  out_wait_ns, 0,
+		  VMPLAT_OUT(struct vmplat_view_status, out_state)),
 	VMPLAT_OP(VMPLAT_CMD_VIEW_DISCARD, discard, struct vmplat_view_discard,
 		  nr_pages, 0),
 	VMPLAT_OP(VMPLAT_CMD_VIEW_COMMIT, commit, struct vmplat_view_commit, id,

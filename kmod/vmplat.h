@@ -148,7 +148,8 @@ struct vmplat_log {
 	unsigned long *borrowed;	/* reported, not yet committed */
 	u64 nr_bits;
 	u64 nr_borrowed;
-	bool view_busy;			/* a view part has borrowed */
+	u64 nr_lent;			/* marks a view part has borrowed */
+	bool view_busy;			/* such a part exists */
 	u8 id[VMPLAT_ID_BYTES];
 };
 
@@ -200,15 +201,14 @@ struct file *vmplat_fs_file(struct vfsmount *mnt, const char *name, loff_t bytes
 /**
  * struct vmplat_cmd - one ioctl under way
  * @file: the file it was called on
- * @arg: the kernel's copy of the argument; copied back after success
- * @new_file: set by a command that made an object; installed last of all
- * @new_fd: where in @arg its descriptor goes
+ * @arg: the kernel's copy of the argument
+ * @new_file: set by a command that made an object; gets its descriptor last of
+ *	all
  */
 struct vmplat_cmd {
 	struct file *file;
 	void *arg;
 	struct file *new_file;
-	s32 *new_fd;
 };
 
 /**
@@ -217,6 +217,8 @@ struct vmplat_cmd {
  * @size: of the argument struct, as this kernel knows it
  * @min_size: of its first version
  * @flags: flags it knows
+ * @fd_at: where the struct has its out_fd; 0 if the command makes no object
+ * @out_from: where its other outputs begin; 0 if there are none
  * @execute: the command
  */
 struct vmplat_ioctl_op {
@@ -224,17 +226,23 @@ struct vmplat_ioctl_op {
 	u16 size;
 	u16 min_size;
 	u32 flags;
+	u16 fd_at;
+	u16 out_from;
 	int (*execute)(struct vmplat_cmd *cmd);
 };
 
-#define VMPLAT_OP(_nr, _fn, _struct, _last, _flags)			\
+/* The last argument takes .fd_at and .out_from where a command has them. */
+#define VMPLAT_OP(_nr, _fn, _struct, _last, _flags, ...)		\
 	{								\
 		.nr = (_nr),						\
 		.size = sizeof(_struct),				\
 		.min_size = offsetofend(_struct, _last),		\
 		.flags = (_flags),					\
 		.execute = (_fn),					\
+		__VA_ARGS__						\
 	}
+#define VMPLAT_FD(_struct)	.fd_at = offsetof(_struct, out_fd)
+#define VMPLAT_OUT(_struct, _first)	.out_from = offsetof(_struct, _first)
 
 long vmplat_ioctl(struct file *file, unsigned int cmd, unsigned long uarg,
 		  const struct vmplat_ioctl_op *ops, size_t nr_ops);
