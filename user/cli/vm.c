@@ -257,9 +257,7 @@ static int by_name(int argc, char **argv)
 	return CLI_USAGE;
 }
 
-#ifdef HAVE_snapshot
-int cmd_snapshot(int argc, char **argv);
-#endif
+int cmd_snapshot(int argc, char **argv);	/* snapshot.c */
 
 static const struct cli_command table[] = {
 	{ "list",	"every VM and its state",			vm_list },
@@ -268,9 +266,7 @@ static const struct cli_command table[] = {
 	{ "resume",	"let it go on",					by_name },
 	{ "reset",	"boot it again",				by_name },
 	{ "stop",	"end it",					by_name },
-#ifdef HAVE_snapshot
 	{ "snapshot",	"store its memory, state and disks while it runs", cmd_snapshot },
-#endif
 	{ }
 };
 

@@ -154,6 +154,22 @@ static int do_snapshot_abort(struct request *r)
 	return do_snapshot_end(r, false);
 }
 
+/* for the developer: every vCPU's registers, on the VM's standard error */
+static int do_dump(struct request *r)
+{
+	struct vm *vm = r->control->vm;
+
+	pthread_mutex_lock(&vm->op);
+	if (vm_status(vm) == VM_RUNNING) {
+		vm_halt(vm);
+		for (unsigned int i = 0; i < vm->nr_vcpus; i++)
+			arch_vcpu_dump(&vm->vcpus[i]);
+		vm_unhalt(vm);
+	}
+	pthread_mutex_unlock(&vm->op);
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int (*fn)(struct request *r);
@@ -165,6 +181,7 @@ static const struct {
 	{ "stop", do_stop },
 	{ "quit", do_stop },
 	{ "powerdown", do_powerdown },
+	{ "dump", do_dump },
 	{ "snapshot", do_snapshot },
 	{ "snapshot-commit", do_snapshot_commit },
 	{ "snapshot-abort", do_snapshot_abort },

@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * vmplat restore: a VM that goes on where a snapshot was taken. It runs at once;
+ * its memory comes on demand and in the background. Its disks are copied out of
+ * the snapshot first, into files of the new VM.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <json-c/json.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <vmplat.h>
+
+#include "cli.h"
+#include "run/client.h"
+#include "run/config.h"
+#include "run/fill.h"
+#include "run/serve.h"
+#include "run/vm_priv.h"
+#include "store/store.h"
+
+static const char help[] =
+"usage: vmplat restore SNAPSHOT [OPTION]...\n"
+"\n"
+"Continue a guest where SNAPSHOT was taken. It runs at once, its memory follows on\n"
+"demand. The next `vmplat vm snapshot` of it may be an increment on SNAPSHOT.\n"
+"\n"
+"  -s, --store DIR     default: $VMPLAT_STORE or " STORE_DEFAULT_DIR "\n"
+"      --name NAME     of the VM; the old one's unless given\n"
+"  -d, --disk FILE     where the next writable disk goes, instead of a file below\n"
+"                      $VMPLAT_VM_DIR or /var/lib/vmplat/vms/NAME; must not exist\n"
+"      --overwrite     but may\n"
+"      --console WHERE stdio, none, or a file to append to\n"
+"      --detach        go on in the background\n"
+"      --paused        wait for `vmplat vm resume`\n"
+"      --no-reboot     end when the guest resets itself\n";
+
+enum { OPT_NAME = 256, OPT_OVERWRITE, OPT_CONSOLE, OPT_DETACH, OPT_PAUSED, OPT_NO_REBOOT };
+
+static const struct option options[] = {
+	{ "store", required_argument, NULL, 's' },
+	{ "name", required_argument, NULL, OPT_NAME },
+	{ "disk", required_argument, NULL, 'd' },
+	{ "overwrite", no_argument, NULL, OPT_OVERWRITE },
+	{ "console", required_argument, NULL, OPT_CONSOLE },
+	{ "detach", no_argument, NULL, OPT_DETACH },
+	{ "paused", no_argument, NULL, OPT_PAUSED },
+	{ "no-reboot", no_argument, NULL, OPT_NO_REBOOT },
+	{ "help", no_argument, NULL, 'h' },
+	{ }
+};
+
+struct restore {
+	const char *ref, *store_dir, *name, *console;
+	const char *disks[VM_DISKS_MAX];
+	unsigned int nr_disks;
+	bool overwrite, detach, paused, no_reboot, help;
+
+	struct store *st;
+	struct store_snap *snap;
+	struct store_image *memory;
+	struct vm_config cfg;
+	void *state;
+	size_t state_len;
+	struct filler *filler;
+};
+
+/* ---- disks ----------------------------------------------------------------- */
+
+static int make_dirs(char *path)
+{
+	for (char *p = path + 1; *p; p++) {
+		if (*p != '/')
+			continue;
+		*p = 0;
+		if (mkdir(path, 0700) && errno != EEXIST) {
+			int err = errno;
+
+			*p = '/';
+			return -err;
+		}
+		*p = '/';
+	}
+	return 0;
+}
+
+/* where disk @i goes: as told, or into the VM's own directory */
+static int disk_path(struct restore *r, unsigned int i, unsigned int writable, char **path)
+{
+	const char *dir = getenv("VMPLAT_VM_DIR");
+	int ret;
+
+	if (writable < r->nr_disks) {
+		*path = strdup(r->disks[writable]);
+		return *path ? CLI_OK : cli_fail("out of memory");
+	}
+	if (dir && *dir)
+		ret = asprintf(path, "%s/%s/disk%u.raw", dir, r->cfg.name, i);
+	else
+		ret = asprintf(path, "/var/lib/vmplat/vms/%s/disk%u.raw", r->cfg.name, i);
+	if (ret < 0)
+		return cli_fail("out of memory");
+	ret = make_dirs(*path);
+	return ret ? cli_fail("%s: %s", *path, strerror(-ret)) : CLI_OK;
+}
+
+static int write_all(int fd, const char *buf, size_t len, uint64_t off)
+{
+	while (len) {
+		ssize_t n = pwrite(fd, buf, len, (off_t)off);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		buf += n;
+		off += (uint64_t)n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+static int copy_extent(struct store_image *img, const struct store_extent *e, int fd,
+		       char *buf, size_t room, struct cli_progress *p)
+{
+	uint64_t off = e->off, end = e->off + e->len;
+
+	while (e->kind == STORE_DATA && off < end) {
+		size_t n = end - off < room ? (size_t)(end - off) : room;
+		int ret = store_read(img, buf, off, n);
+
+		if (ret)
+			return cli_fail("%s", store_error());
+		ret = write_all(fd, buf, n, off);
+		if (ret)
+			return cli_fail("the disk's file: %s", strerror(-ret));
+		off += n;
+		cli_progress_set(p, off);
+	}
+	return CLI_OK;
+}
+
+static int copy_disk(struct store_image *img, int fd, const char *name)
+{
+	const size_t room = 1 << 20;
+	char *buf = malloc(room);
+	struct cli_progress p;
+	struct store_extent e;
+	uint64_t off = 0;
+	int ret = 1, rc = CLI_OK;
+
+	if (!buf)
+		return cli_fail("out of memory");
+	if (ftruncate(fd, (off_t)store_image_bytes(img))) {
+		free(buf);
+		return cli_fail("the disk's file: %s", strerror(errno));
+	}
+	cli_progress_start(&p, name, store_image_bytes(img));
+	while (!rc && (ret = store_extent(img, off, &e)) == 1) {
+		rc = copy_extent(img, &e, fd, buf, room, &p);
+		off = e.off + e.len;
+	}
+	if (!rc && ret < 0)
+		rc = cli_fail("%s", store_error());
+	if (!rc)
+		cli_progress_set(&p, store_image_bytes(img));
+	cli_progress_end(&p, !rc);
+	free(buf);
+	return rc;
+}
+
+static int restore_disk(struct restore *r, unsigned int i, unsigned int writable)
+{
+	struct store_image *img;
+	char name[16], *path = NULL;
+	int fd, rc;
+
+	snprintf(name, sizeof(name), "disk%u", i);
+	img = store_image(r->snap, name);
+	if (!img)
+		return cli_fail("the snapshot has no %s (%s): it was taken without disks",
+				name, store_error());
+	rc = disk_path(r, i, writable, &path);
+	if (rc)
+		return rc;
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | (r->overwrite ? O_TRUNC : O_EXCL), 0600);
+	if (fd < 0 && errno == EEXIST)
+		rc = cli_fail("disk file %s is there already; give --disk another, or --overwrite to lose what it holds",
+			      path);
+	else if (fd < 0)
+		rc = cli_fail("disk file %s: %s", path, strerror(errno));
+	else
+		rc = copy_disk(img, fd, name);
+	if (fd >= 0)
+		close(fd);
+	if (!rc) {
+		free(r->cfg.disks[i].path);
+		r->cfg.disks[i].path = path;
+		return CLI_OK;
+	}
+	free(path);
+	return rc;
+}
+
+static int restore_disks(struct restore *r)
+{
+	unsigned int writable = 0;
+	int rc = CLI_OK;
+
+	for (unsigned int i = 0; i < r->cfg.nr_disks && !rc; i++)
+		if (!r->cfg.disks[i].readonly)
+			rc = restore_disk(r, i, writable++);
+	if (!rc && r->nr_disks > writable)
+		rc = cli_usage("restore", "%u times --disk, but the VM has %u writable disks",
+			       r->nr_disks, writable);
+	return rc;
+}
+
+/* ---- memory and state --------------------------------------------------------- */
+
+static void filled(void *ctx, int err, const struct filler_stats *st)
+{
+	struct restore *r = ctx;
+	char a[CLI_NUM_LEN], b[CLI_NUM_LEN];
+
+	if (err || r->detach)
+		return;
+	cli_note("memory is complete: %s in %s, %llu pages on demand\r",
+		 cli_show_bytes(st->nr_filled * 4096, a), cli_show_ns(st->elapsed_ns, b),
+		 (unsigned long long)st->nr_demanded);
+}
+
+/*
+ * The log is labelled before the first vCPU runs: from here on it holds exactly
+ * what changes since the snapshot.
+ */
+static int prepare(struct vm *vm, void *ctx)
+{
+	struct restore *r = ctx;
+	int ret;
+
+	ret = filler_start(&r->filler, vm, r->memory, filled, r);
+	if (!ret)
+		ret = vm_load(vm, r->state, r->state_len, true);
+	if (!ret && vm->log && vmplat_log_commit(vm->log, store_snap_info(r->snap)->id))
+		vm_notice(vm, "the next snapshot has to be a full one: %s", vmplat_last_error());
+	return ret;
+}
+
+static void finish(struct vm *vm, void *ctx)
+{
+	struct restore *r = ctx;
+
+	filler_stop(r->filler);
+	r->filler = NULL;
+}
+
+/* ---- the snapshot ---------------------------------------------------------------- */
+
+static int open_snapshot(struct restore *r)
+{
+	struct json_object *vm;
+	const char *why;
+	int ret;
+
+	if (!strchr(r->ref, '/') && store_open(&r->st, r->store_dir, 0))
+		return cli_fail("%s", store_error());
+	if (store_snap_open(&r->snap, r->st, r->ref))
+		return cli_fail("%s", store_error());
+	r->memory = store_image(r->snap, "memory");
+	if (!r->memory || store_state(r->snap, &r->state, &r->state_len))
+		return cli_fail("'%s' is no snapshot of a VM: %s", r->ref, store_error());
+	vm = json_tokener_parse(store_snap_info(r->snap)->vm ? store_snap_info(r->snap)->vm : "");
+	ret = vm_config_from_json(&r->cfg, vm, &why);
+	json_object_put(vm);
+	if (ret)
+		return cli_fail("'%s' does not say what VM it is of: %s", r->ref, why);
+	return CLI_OK;
+}
+
+static int configure(struct restore *r)
+{
+	const char *why;
+
+	if (r->name) {
+		free(r->cfg.name);
+		r->cfg.name = strdup(r->name);
+	}
+	r->cfg.no_reboot = r->no_reboot;
+	why = vm_config_check(&r->cfg);
+	return why ? cli_usage("restore", "%s", why) : CLI_OK;
+}
+
+/* the name must be free before its disks are written */
+static int check_name(struct restore *r)
+{
+	struct vm_client *c;
+
+	if (vm_client_open(&c, r->cfg.name))
+		return CLI_OK;
+	vm_client_close(c);
+	return cli_fail("a VM called '%s' is running already; give this one another --name", r->cfg.name);
+}
+
+static int serve(struct restore *r)
+{
+	struct serve_opts o = {
+		.console = r->console, .detach = r->detach, .paused = r->paused,
+		.prepare = prepare, .finish = finish, .ctx = r,
+	};
+	char file[200], err[600] = "";
+
+	if (!o.console && r->detach && vm_run_dir()) {
+		snprintf(file, sizeof(file), "%s/%s.log", vm_run_dir(), r->cfg.name);
+		o.console = file;
+	}
+	if (!o.console)
+		o.console = "stdio";
+	return serve_vm(&r->cfg, &o, err, sizeof(err)) ? cli_fail("%s", err) : CLI_OK;
+}
+
+static int parse_option(struct restore *r, int opt, char **argv)
+{
+	switch (opt) {
+	case 's':
+		r->store_dir = optarg;
+		return CLI_OK;
+	case OPT_NAME:
+		r->name = optarg;
+		return CLI_OK;
+	case 'd':
+		if (r->nr_disks == VM_DISKS_MAX)
+			return cli_usage("restore", "more than %d disks", VM_DISKS_MAX);
+		r->disks[r->nr_disks++] = optarg;
+		return CLI_OK;
+	case OPT_OVERWRITE:
+		r->overwrite = true;
+		return CLI_OK;
+	case OPT_CONSOLE:
+		r->console = optarg;
+		return CLI_OK;
+	case OPT_DETACH:
+		r->detach = true;
+		return CLI_OK;
+	case OPT_PAUSED:
+		r->paused = true;
+		return CLI_OK;
+	case OPT_NO_REBOOT:
+		r->no_reboot = true;
+		return CLI_OK;
+	case 'h':
+		r->help = true;
+		return CLI_OK;
+	default:
+		return cli_bad_option("restore", opt, argv);
+	}
+}
+
+int cmd_restore(int argc, char **argv)
+{
+	struct restore r = { 0 };
+	int opt, rc = CLI_OK;
+
+	opterr = 0;
+	while (!rc && !r.help && (opt = getopt_long(argc, argv, "s:d:h", options, NULL)) != -1)
+		rc = parse_option(&r, opt, argv);
+	if (rc || r.help)
+		return rc ? rc : cli_help(help);
+	if (argc - optind != 1)
+		return cli_usage("restore", argc > optind ? "'%s' is one word too many"
+							  : "which snapshot? `vmplat snap list` names them%s",
+				 argc > optind ? argv[optind + 1] : "");
+	if (r.detach && r.console && !strcmp(r.console, "stdio"))
+		return cli_usage("restore", "--detach lets go of the terminal: give --console a file, or none");
+	r.ref = argv[optind];
+	rc = open_snapshot(&r);
+	if (!rc)
+		rc = configure(&r);
+	if (!rc)
+		rc = check_name(&r);
+	if (!rc)
+		rc = restore_disks(&r);
+	if (!rc)
+		rc = serve(&r);
+	free(r.state);
+	store_snap_close(r.snap);
+	store_close(r.st);
+	vm_config_free(&r.cfg);
+	return rc;
+}
