@@ -262,6 +262,21 @@ bool blk_has_base(struct blk *blk)
 	return ret;
 }
 
+int blk_assume_base(struct blk *blk)
+{
+	int ret = 0;
+
+	pthread_mutex_lock(&blk->lock);
+	if (blk->view) {
+		ret = -EBUSY;
+	} else {
+		blk->has_base = true;
+		memset(blk->dirty, 0, blk_map_words(blk->nr_clusters) * sizeof(uint64_t));
+	}
+	pthread_mutex_unlock(&blk->lock);
+	return ret;
+}
+
 int blk_side_limits(struct blk *blk, uint64_t ram_bytes, uint64_t file_bytes,
 		    const char *dir)
 {

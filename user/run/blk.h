@@ -81,6 +81,13 @@ int blk_side_limits(struct blk *blk, uint64_t ram_bytes, uint64_t file_bytes,
 
 /* True once a full view was committed, so an increment has a base. */
 bool blk_has_base(struct blk *blk);
+/*
+ * blk_assume_base - the image is exactly what the last snapshot holds
+ *
+ * For a disk just restored from it: increments go on from there.  Before the
+ * first write.  -EBUSY: a view is open.
+ */
+int blk_assume_base(struct blk *blk);
 /* Clusters changed since the last commit, in bytes. */
 uint64_t blk_dirty_bytes(struct blk *blk);
 

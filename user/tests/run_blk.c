@@ -524,6 +524,25 @@ TEST(dying_readers)
 	guest_free(&g);
 }
 
+/* A restored disk: what it holds already is the base of the next increment. */
+TEST(assumed_base)
+{
+	struct blk_view *v;
+	struct blk *blk;
+	char buf[512] = "new";
+
+	image_new(IMAGE_BYTES);
+	blk = image_open();
+	CHECK_EQ(blk_assume_base(blk), 0);
+	CHECK_EQ(put(blk, buf, 512, 5 * CLUSTER), 0);
+	CHECK_EQ(blk_freeze(blk, BLK_FREEZE_INCREMENT, &v), 0);
+	CHECK_EQ(blk_view_total_bytes(v), CLUSTER);
+	CHECK_EQ(blk_assume_base(blk), -EBUSY);
+	blk_view_abort(v);
+	CHECK_EQ(blk_dirty_bytes(blk), CLUSTER);
+	blk_close(blk);
+}
+
 /* A huge image with little in it: time and output follow the data. */
 TEST(sparse_full)
 {
@@ -570,6 +589,7 @@ int main(void)
 	RUN(shadow_side_both);
 	RUN(broken_views);
 	RUN(dying_readers);
+	RUN(assumed_base);
 	RUN(sparse_full);
 	unlink(image_path);
 	return tap_done();
