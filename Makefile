@@ -17,7 +17,7 @@ K = $(out)/kmod/$(release)$(KSUFFIX)
 # for checks: make module W=1 C=1 CF=-Wsparse-error KCFLAGS=-Werror LLVM=1 KSUFFIX=-clang
 kbuild_vars := $(foreach v,W C CF KCFLAGS LLVM CC,$(if $(filter command line environment,$(origin $(v))),$(v)='$($(v))'))
 
-.PHONY: all module modules-all user install uninstall dkms demo check bench setup clean help FORCE
+.PHONY: all module modules-all user install install-user install-module uninstall dkms demo check bench setup clean help FORCE
 all: $(if $(release),module) user
 	$(if $(release),,@echo "No kernel headers in $(KDIR): the module was left out (set KDIR=, or make modules-all)")
 
@@ -63,6 +63,7 @@ demo:
 	selftests/demo/run
 
 check:
+	selftests/host/setup
 	selftests/check $(T)
 
 bench:
