@@ -15,12 +15,14 @@
 #include "store/internal.h"
 
 #define IMAGE_BYTES	(100 * STORE_PAGE_BYTES + 50)
-#define NR_FILES	8
+#define PER_SNAP	5
+#define NR_FILES	(2 * PER_SNAP)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *in, size_t len);
 
-static const char *const names[] = { "manifest.json", "memory.index", "memory.data", "state" };
+static const char *const names[] = { "manifest.json", "memory.index", "memory.data", "state",
+				     "ancestors" };
 static struct store *st;
 static char inc_id[STORE_ID_CHARS + 1];
 static struct file {
@@ -78,7 +80,7 @@ static void remember(const char *name, struct file *f)
 	store_id_to_hex(store_snap_info(snap)->id, hex);
 	memcpy(inc_id, hex, sizeof(hex));
 	store_snap_close(snap);
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < PER_SNAP; i++) {
 		int fd;
 
 		snprintf(f[i].path, sizeof(f[i].path), "%s/%s/%s", store_path(st), hex, names[i]);
@@ -115,7 +117,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	remember("full", files);
 	scribble(2);
 	must(write_snap("inc", "full", STORE_SRC_COMPARE));
-	remember("inc", files + 4);
+	remember("inc", files + PER_SNAP);
 	return 0;
 }
 

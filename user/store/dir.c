@@ -176,7 +176,8 @@ static void all_free(struct all *a)
 	free(a->m);
 }
 
-static int dir_manifest(struct manifest *m, int storefd, const char *name)
+static int dir_manifest(struct manifest *m, int storefd, const char *name,
+			bool ancestors)
 {
 	uint8_t id[STORE_ID_BYTES];
 	int fd, err;
@@ -185,6 +186,11 @@ static int dir_manifest(struct manifest *m, int storefd, const char *name)
 	if (fd < 0)
 		return fd;
 	err = manifest_read(m, fd, name);
+	if (!err && ancestors) {
+		err = manifest_ancestors(m, fd);
+		if (err)
+			manifest_free(m);
+	}
 	close(fd);
 	if (!err && (store_id_from_hex(id, name) ||
 		     memcmp(id, m->info.id, sizeof(id)))) {
@@ -219,7 +225,7 @@ static int by_age(const void *a, const void *b)
 	return memcmp(x->info.id, y->info.id, STORE_ID_BYTES);
 }
 
-static int all_read(struct all *a, const struct store *st,
+static int all_read(struct all *a, const struct store *st, bool ancestors,
 		    void (*broken)(void *, const char *, const char *),
 		    void *ctx)
 {
@@ -238,7 +244,7 @@ static int all_read(struct all *a, const struct store *st,
 
 		if (store_id_from_hex(id, de->d_name))
 			continue;
-		err = dir_manifest(&m, st->fd, de->d_name);
+		err = dir_manifest(&m, st->fd, de->d_name, ancestors);
 		if (err) {
 			/* removed meanwhile is fine, anything else is told */
 			if (broken && !faccessat(st->fd, de->d_name, F_OK, 0))
@@ -263,12 +269,58 @@ static int all_read(struct all *a, const struct store *st,
 	return err;
 }
 
+/* The snapshot in directory @name is called that? 1, 0, or -errno. */
+static int is_called(const struct store *st, const char *name, const char *ref)
+{
+	char found[STORE_NAME_CHARS + 1];
+	struct manifest m;
+	int fd, err;
+
+	fd = sio_open_dir(st->fd, name);
+	if (fd < 0)
+		return fd;
+	err = manifest_peek(found, fd);
+	close(fd);
+	if (!err)
+		return !strcmp(found, ref);
+	err = dir_manifest(&m, st->fd, name, false);
+	if (err)
+		return err;
+	err = !strcmp(m.info.name, ref);
+	manifest_free(&m);
+	return err;
+}
+
+/* Snapshots that cannot be read are nobody's: list and verify tell of them. */
+static int find_name(const struct store *st, const char *ref,
+		     uint8_t id[STORE_ID_BYTES])
+{
+	struct dirent *de;
+	int found = 0;
+	DIR *d;
+
+	d = open_list(st);
+	if (!d)
+		return -ENOMEM;
+	while (found <= 0 && (de = readdir(d))) {
+		if (store_id_from_hex(id, de->d_name))
+			continue;
+		found = is_called(st, de->d_name, ref);
+		if (found == -ENOMEM || found == -EMFILE)
+			break;
+	}
+	closedir(d);
+	if (found == -ENOMEM || found == -EMFILE)
+		return found;
+	return found > 0 ? 0 :
+	       store_fail(ENOENT, "there is no snapshot \"%s\" in %s", ref,
+			  st->path);
+}
+
 int store_find(const struct store *st, const char *ref,
 	       uint8_t id[STORE_ID_BYTES])
 {
 	struct stat sb;
-	struct all a;
-	int err;
 
 	if (!store_id_from_hex(id, ref)) {
 		if (!fstatat(st->fd, ref, &sb, AT_SYMLINK_NOFOLLOW))
@@ -276,18 +328,7 @@ int store_find(const struct store *st, const char *ref,
 		return store_fail(ENOENT, "there is no snapshot %s in %s", ref,
 				  st->path);
 	}
-	err = all_read(&a, st, NULL, NULL);
-	if (err)
-		return err;
-	err = -ENOENT;
-	for (size_t i = 0; i < a.nr && err; i++)
-		if (!strcmp(a.m[i].info.name, ref)) {
-			memcpy(id, a.m[i].info.id, STORE_ID_BYTES);
-			err = 0;
-		}
-	all_free(&a);
-	return err ? store_fail(ENOENT, "there is no snapshot \"%s\" in %s",
-				ref, st->path) : 0;
+	return find_name(st, ref, id);
 }
 
 int store_list(struct store *st, struct store_info **list, size_t *nr,
@@ -300,7 +341,7 @@ int store_list(struct store *st, struct store_info **list, size_t *nr,
 
 	*list = NULL;
 	*nr = 0;
-	err = all_read(&a, st, broken, ctx);
+	err = all_read(&a, st, false, broken, ctx);
 	if (err)
 		return err;
 	l = calloc(a.nr ? a.nr : 1, sizeof(*l));
@@ -346,7 +387,7 @@ static int childless(const struct store *st, const uint8_t *id, const char *ref)
 	struct all a;
 	int err, nr = 0;
 
-	err = all_read(&a, st, NULL, NULL);
+	err = all_read(&a, st, true, NULL, NULL);
 	if (err)
 		return err;
 	for (size_t i = 0; i < a.nr; i++)

@@ -97,9 +97,16 @@ void cache_free(struct cache *c);
 
 /* ---- snap.c ------------------------------------------------------------ */
 
-/* snap_open_shallow - the manifest and this snapshot's own files only */
+/*
+ * snap_open_shallow - the manifest and this snapshot's own files only: its runs
+ * can be looked at, but not read
+ */
 int snap_open_shallow(struct store_snap **snap, struct store *st,
 		      const uint8_t id[STORE_ID_BYTES]);
+/* snap_check - is each ancestor there that pages come from, and the right one? */
+int snap_check(struct store_snap *snap);
+/* snap_link - open these ancestors: from now on images can be read */
+int snap_link(struct store_snap *snap);
 
 /* ---- dir.c ------------------------------------------------------------- */
 

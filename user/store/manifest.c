@@ -220,36 +220,20 @@ static void parse_images(struct parse *p, struct manifest *m, json_object *arr)
 }
 
 static void parse_ancestors(struct parse *p, struct manifest *m,
-			    json_object *arr)
+			    json_object *o)
 {
-	size_t nr = arr ? json_object_array_length(arr) : 0;
+	uint64_t nr = get_u64(p, o, "ancestors");
 
 	if (nr >= FMT_MAX_SOURCES)
 		bad(p, "too many ancestors");
+	get_hash(p, o, "ancestors_xxh3", m->ancestors_hash.b);
 	if (p->err || !nr)
-		return;
-	m->ancestors = calloc(nr, sizeof(*m->ancestors));
-	if (!m->ancestors) {
-		p->err = store_fail(ENOMEM, "out of memory");
-		return;
-	}
-	for (size_t i = 0; i < nr && !p->err; i++) {
-		json_object *e = json_object_array_get_idx(arr, i);
-
-		if (!json_object_is_type(e, json_type_object)) {
-			bad(p, "an ancestor is not an object");
-			return;
-		}
-		get_hash(p, e, "id", m->ancestors[i].id);
-		get_hash(p, e, "root", m->ancestors[i].root);
-		if (!memcmp(m->ancestors[i].id, m->info.id, STORE_ID_BYTES))
-			bad(p, "the snapshot is its own ancestor");
-	}
-	if (p->err)
 		return;
 	m->info.nr_ancestors = nr;
 	m->info.has_parent = true;
-	memcpy(m->info.parent, m->ancestors[nr - 1].id, STORE_ID_BYTES);
+	get_hash(p, o, "parent", m->info.parent);
+	if (!p->err && !memcmp(m->info.parent, m->info.id, STORE_ID_BYTES))
+		bad(p, "the snapshot is its own parent");
 }
 
 static void parse_object(struct parse *p, struct manifest *m, json_object *o)
@@ -270,9 +254,10 @@ static void parse_object(struct parse *p, struct manifest *m, json_object *o)
 	m->info.created_ns = get_u64(p, o, "created_ns");
 	m->info.pause_ns = get_u64(p, o, "pause_ns");
 	m->info.state_bytes = get_u64(p, o, "state_bytes");
-	m->info.stored_bytes += m->info.state_bytes;
 	get_hash(p, o, "state_xxh3", m->state_hash.b);
-	parse_ancestors(p, m, get(p, o, "ancestors", json_type_array));
+	parse_ancestors(p, m, o);
+	m->info.stored_bytes += m->info.state_bytes +
+				m->info.nr_ancestors * sizeof(struct ancestor);
 	parse_images(p, m, get(p, o, "images", json_type_array));
 	v = get(p, o, "vm", json_type_object);
 	if (v) {
@@ -374,6 +359,44 @@ static int load(char **text, size_t *len, int dirfd, const char *what)
 	return err;
 }
 
+int manifest_ancestors(struct manifest *m, int dirfd)
+{
+	size_t len = m->info.nr_ancestors * sizeof(*m->ancestors);
+	uint64_t bytes;
+	int fd, err;
+
+	if (m->ancestors)
+		return 0;
+	fd = sio_open_read(dirfd, ANCESTORS_NAME, &bytes);
+	if (fd < 0)
+		return store_fail(fd, "%s: %s", m->info.name, store_error());
+	m->ancestors = malloc(len + 1);
+	if (!m->ancestors)
+		err = store_fail(ENOMEM, "out of memory");
+	else if (bytes != len)
+		err = store_fail(EBADMSG, "%s: damaged: the list of ancestors "
+				 "has a wrong length", m->info.name);
+	else
+		err = sio_read(fd, m->ancestors, len, 0, ANCESTORS_NAME);
+	close(fd);
+	if (!err && !fmt_hash_is(&m->ancestors_hash, m->ancestors, len))
+		err = store_fail(EBADMSG, "%s: damaged: the list of ancestors "
+				 "has a wrong checksum", m->info.name);
+	if (!err && len && memcmp(m->ancestors[m->info.nr_ancestors - 1].id,
+				  m->info.parent, STORE_ID_BYTES))
+		err = store_fail(EBADMSG, "%s: damaged: the parent is not the "
+				 "last ancestor", m->info.name);
+	for (unsigned int i = 0; !err && i < m->info.nr_ancestors; i++)
+		if (!memcmp(m->ancestors[i].id, m->info.id, STORE_ID_BYTES))
+			err = store_fail(EBADMSG, "%s: damaged: it is its own "
+					 "ancestor", m->info.name);
+	if (err) {
+		free(m->ancestors);
+		m->ancestors = NULL;
+	}
+	return err;
+}
+
 int manifest_read(struct manifest *m, int dirfd, const char *what)
 {
 	size_t len;
@@ -401,6 +424,27 @@ int manifest_root(uint8_t root[STORE_ID_BYTES], int dirfd, const char *what)
 	err = root_check(root, text, len, what);
 	free(text);
 	return err;
+}
+
+int manifest_peek(char name[STORE_NAME_CHARS + 1], int dirfd)
+{
+	static const char format[] = "{\"format\":\"" FORMAT "\",\"version\":1,"
+				     "\"id\":\"%*32[0-9a-f]\",\"name\":\"%64[^\"]";
+	char head[256];
+	uint64_t bytes;
+	int fd, err;
+
+	fd = sio_open_read(dirfd, MANIFEST_NAME, &bytes);
+	if (fd < 0)
+		return fd;
+	if (bytes > sizeof(head) - 1)
+		bytes = sizeof(head) - 1;
+	err = sio_read(fd, head, bytes, 0, MANIFEST_NAME);
+	close(fd);
+	if (err)
+		return err;
+	head[bytes] = 0;
+	return sscanf(head, format, name) == 1 ? 0 : -EBADMSG;
 }
 
 int manifest_vm_ok(const char *json)
@@ -465,15 +509,10 @@ static json_object *manifest_object(const struct manifest *m)
 	add_u64(o, "pause_ns", m->info.pause_ns);
 	add_u64(o, "state_bytes", m->info.state_bytes);
 	add_hex(o, "state_xxh3", m->state_hash.b);
-	arr = json_object_new_array();
-	for (unsigned int i = 0; i < m->info.nr_ancestors; i++) {
-		json_object *a = json_object_new_object();
-
-		add_hex(a, "id", m->ancestors[i].id);
-		add_hex(a, "root", m->ancestors[i].root);
-		json_object_array_add(arr, a);
-	}
-	json_object_object_add(o, "ancestors", arr);
+	add_u64(o, "ancestors", m->info.nr_ancestors);
+	add_hex(o, "ancestors_xxh3", m->ancestors_hash.b);
+	if (m->info.has_parent)
+		add_hex(o, "parent", m->info.parent);
 	arr = json_object_new_array();
 	for (unsigned int i = 0; i < m->info.nr_images; i++)
 		json_object_array_add(arr, image_object(m->info.images + i,
@@ -484,23 +523,29 @@ static json_object *manifest_object(const struct manifest *m)
 	return o;
 }
 
-int manifest_write(struct manifest *m, int dirfd)
+static int write_file(int dirfd, const char *name, const void *buf, size_t len)
 {
-	json_object *o = manifest_object(m);
-	char *text = NULL, hex[STORE_ID_CHARS + 1];
-	struct fmt_hash root;
-	const char *body;
-	size_t len;
 	int fd, err;
 
-	body = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
-					      JSON_C_TO_STRING_NOSLASHESCAPE);
-	len = body ? strlen(body) : 0;
-	text = malloc(len + TAIL_BYTES + 2);
-	if (!text || !len) {
-		err = store_fail(ENOMEM, "out of memory");
-		goto out;
-	}
+	fd = sio_create(dirfd, name);
+	if (fd < 0)
+		return fd;
+	err = len ? sio_write(fd, buf, len, 0, name) : 0;
+	if (!err)
+		err = sio_fsync(fd, name);
+	close(fd);
+	return err;
+}
+
+static int write_text(struct manifest *m, int dirfd, const char *body)
+{
+	size_t len = strlen(body);
+	char *text = malloc(len + TAIL_BYTES + 2), hex[STORE_ID_CHARS + 1];
+	struct fmt_hash root;
+	int err;
+
+	if (!text)
+		return store_fail(ENOMEM, "out of memory");
 	/* "{...}" loses its brace, gains a comma and the tail */
 	memcpy(text, body, len - 1);
 	text[len - 1] = ',';
@@ -509,19 +554,29 @@ int manifest_write(struct manifest *m, int dirfd)
 	len += snprintf(text + len, TAIL_BYTES + 2, TAIL_KEY "%s\"}\n", hex);
 	err = len > FMT_MANIFEST_MAX ?
 	      store_fail(EFBIG, "the manifest would have %zu bytes, too many",
-			 len) : 0;
-	if (err)
-		goto out;
-	err = fd = sio_create(dirfd, MANIFEST_NAME);
-	if (fd < 0)
-		goto out;
-	err = sio_write(fd, text, len, 0, MANIFEST_NAME);
-	if (!err)
-		err = sio_fsync(fd, MANIFEST_NAME);
-	close(fd);
+			 len) : write_file(dirfd, MANIFEST_NAME, text, len);
 	memcpy(m->info.root, root.b, sizeof(root.b));
-out:
 	free(text);
+	return err;
+}
+
+int manifest_write(struct manifest *m, int dirfd)
+{
+	size_t len = m->info.nr_ancestors * sizeof(*m->ancestors);
+	const void *list = m->ancestors ? (void *)m->ancestors : "";
+	const char *body;
+	json_object *o;
+	int err;
+
+	fmt_hash(&m->ancestors_hash, list, len);
+	err = write_file(dirfd, ANCESTORS_NAME, list, len);
+	if (err)
+		return err;
+	o = manifest_object(m);
+	body = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+					      JSON_C_TO_STRING_NOSLASHESCAPE);
+	err = body ? write_text(m, dirfd, body) :
+		     store_fail(ENOMEM, "out of memory");
 	json_object_put(o);
 	return err;
 }

@@ -15,7 +15,9 @@
 
 #define MANIFEST_NAME	"manifest.json"
 #define STATE_NAME	"state"
+#define ANCESTORS_NAME	"ancestors"
 
+/* As the file has it. */
 struct ancestor {
 	uint8_t id[STORE_ID_BYTES];
 	uint8_t root[STORE_ID_BYTES];
@@ -30,7 +32,9 @@ struct manifest_image {
 struct manifest {
 	struct store_info info;		/* .images is owned, and so is .vm */
 	struct manifest_image *files;	/* beside info.images */
-	struct ancestor *ancestors;	/* oldest first; source k is [k - 1] */
+	/* oldest first; source k is [k - 1]; NULL before manifest_ancestors() */
+	struct ancestor *ancestors;
+	struct fmt_hash ancestors_hash;
 	struct fmt_hash state_hash;
 };
 
@@ -40,13 +44,23 @@ int manifest_read(struct manifest *m, int dirfd, const char *what);
 /* manifest_parse - @text of @len bytes, not NUL-terminated */
 int manifest_parse(struct manifest *m, const char *text, size_t len,
 		   const char *what);
-/* manifest_write - create, fill and fsync the file; sets m->info.root */
+/*
+ * manifest_ancestors - load the list of ancestors. It is a file by itself, so
+ * that a chain is opened without parsing each member's list of all others.
+ */
+int manifest_ancestors(struct manifest *m, int dirfd);
+/* manifest_write - create, fill and fsync both files; sets m->info.root */
 int manifest_write(struct manifest *m, int dirfd);
 /*
  * manifest_root - the root hash of the file in @dirfd, checked against its
  * text, without understanding it
  */
 int manifest_root(uint8_t root[STORE_ID_BYTES], int dirfd, const char *what);
+/*
+ * manifest_peek - the name a snapshot seems to have, without reading all of it.
+ * Good for looking, not for believing; -EBADMSG when it takes manifest_read().
+ */
+int manifest_peek(char name[STORE_NAME_CHARS + 1], int dirfd);
 int manifest_vm_ok(const char *json);
 
 /* names of an image's files */

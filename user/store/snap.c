@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -106,6 +107,29 @@ static struct store_image *find_image(struct store_snap *s, const char *name)
 	return NULL;
 }
 
+/* A chain of hundreds needs more files than the soft limit usually allows. */
+static bool allow_more_files(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) || l.rlim_cur >= l.rlim_max)
+		return false;
+	l.rlim_cur = l.rlim_max;
+	return !setrlimit(RLIMIT_NOFILE, &l);
+}
+
+static int missing_ancestor(const struct store_snap *s, const char *hex)
+{
+	return store_fail(ENOENT, "%s needs snapshot %s, which is not in %s",
+			  s->m.info.name, hex, s->st->path);
+}
+
+static int other_ancestor(const struct store_snap *s, const char *hex)
+{
+	return store_fail(ESTALE, "%s was made on another state of snapshot "
+			  "%s: its root hash differs", s->m.info.name, hex);
+}
+
 static int open_ancestor(struct store_snap *s, unsigned int k)
 {
 	const struct ancestor *a = s->m.ancestors + k - 1;
@@ -114,9 +138,10 @@ static int open_ancestor(struct store_snap *s, unsigned int k)
 
 	store_id_to_hex(a->id, hex);
 	err = snap_open_shallow(s->ancestors + k, s->st, a->id);
+	if (err == -EMFILE && allow_more_files())
+		err = snap_open_shallow(s->ancestors + k, s->st, a->id);
 	if (err == -ENOENT)
-		return store_fail(ENOENT, "%s needs snapshot %s, which is not "
-				  "in %s", s->m.info.name, hex, s->st->path);
+		return missing_ancestor(s, hex);
 	if (err == -EMFILE)
 		return store_fail(EMFILE, "the chain below %s is too long for "
 				  "the limit of open files; raise it (ulimit "
@@ -125,10 +150,7 @@ static int open_ancestor(struct store_snap *s, unsigned int k)
 		return store_fail(err, "%s needs snapshot %s: %s",
 				  s->m.info.name, hex, store_error());
 	if (memcmp(a->root, s->ancestors[k]->m.info.root, STORE_ID_BYTES))
-		return store_fail(ESTALE, "%s was made on another state of "
-				  "snapshot %s (%s): its root hash differs",
-				  s->m.info.name,
-				  s->ancestors[k]->m.info.name, hex);
+		return other_ancestor(s, hex);
 	return 0;
 }
 
@@ -154,6 +176,62 @@ static int link_image(struct store_snap *s, struct store_image *img)
 	return 0;
 }
 
+int snap_link(struct store_snap *s)
+{
+	int err;
+
+	if (s->cache)
+		return 0;
+	err = manifest_ancestors(&s->m, s->fd);
+	if (err)
+		return err;
+	s->cache = cache_new(CACHE_BYTES);
+	err = s->cache ? 0 : store_fail(ENOMEM, "out of memory");
+	for (unsigned int i = 0; !err && i < s->m.info.nr_images; i++) {
+		s->images[i].cache = s->cache;
+		err = link_image(s, s->images + i);
+	}
+	return err;
+}
+
+static bool counts_on(const struct store_snap *s, unsigned int k)
+{
+	for (unsigned int i = 0; i < s->m.info.nr_images; i++)
+		if (s->images[i].refs[k])
+			return true;
+	return false;
+}
+
+static int check_ancestor(struct store_snap *s, unsigned int k)
+{
+	const struct ancestor *a = s->m.ancestors + k - 1;
+	char name[DIR_NAME_CHARS + 1];
+	uint8_t root[STORE_ID_BYTES];
+	int fd, err;
+
+	dir_name(name, "", a->id);
+	fd = sio_open_dir(s->st->fd, name);
+	if (fd == -ENOENT)
+		return missing_ancestor(s, name);
+	if (fd < 0)
+		return fd;
+	err = manifest_root(root, fd, name);
+	close(fd);
+	if (!err && memcmp(root, a->root, STORE_ID_BYTES))
+		err = other_ancestor(s, name);
+	return err;
+}
+
+int snap_check(struct store_snap *s)
+{
+	int err = manifest_ancestors(&s->m, s->fd);
+
+	for (unsigned int k = 1; !err && k <= s->m.info.nr_ancestors; k++)
+		if (counts_on(s, k))
+			err = check_ancestor(s, k);
+	return err;
+}
+
 static int snap_open_in(struct store_snap **snap, struct store *st,
 			const char *ref)
 {
@@ -167,12 +245,7 @@ static int snap_open_in(struct store_snap **snap, struct store *st,
 	err = snap_open_shallow(&s, st, id);
 	if (err)
 		return err;
-	s->cache = cache_new(CACHE_BYTES);
-	err = s->cache ? 0 : store_fail(ENOMEM, "out of memory");
-	for (unsigned int i = 0; !err && i < s->m.info.nr_images; i++) {
-		s->images[i].cache = s->cache;
-		err = link_image(s, s->images + i);
-	}
+	err = snap_link(s);
 	if (err)
 		store_snap_close(s);
 	else

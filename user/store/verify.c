@@ -225,6 +225,8 @@ static int check_own(struct store_snap *s, const struct store_verify_opts *opts)
 
 	err = store_state(s, &buf, &len);
 	free(buf);
+	if (!err)
+		err = manifest_ancestors(&s->m, s->fd);
 	for (unsigned int i = 0; !err && i < s->m.info.nr_images; i++) {
 		struct store_image *img = s->images + i;
 

@@ -62,11 +62,16 @@ static uint64_t clock_ns(clockid_t clock)
 
 static int set_parent(struct store_writer *w, const char *ref)
 {
+	uint8_t id[STORE_ID_BYTES];
 	struct manifest *p;
 	unsigned int nr;
 	int err;
 
-	err = store_snap_open(&w->parent, w->st, ref);
+	err = store_find(w->st, ref, id);
+	if (!err)
+		err = snap_open_shallow(&w->parent, w->st, id);
+	if (!err)
+		err = snap_check(w->parent);
 	if (err)
 		return err;
 	p = &w->parent->m;
@@ -1101,7 +1106,9 @@ int store_add_image(struct store_writer *w, const char *name, int fd,
 	if (!a)
 		return store_fail(ENOMEM, "out of memory");
 	add_init(a, w, name, fd, opts);
-	err = add_open(a);
+	err = a->source == STORE_SRC_COMPARE ? snap_link(w->parent) : 0;
+	if (!err)
+		err = add_open(a);
 	if (!err) {
 		head_init(a);
 		err = write_data_head(a);
