@@ -118,6 +118,8 @@ typedef void blk_progress_fn(void *opaque, const struct blk_progress *p);
  * @progress: called now and then from this thread, may be NULL
  * @cancel: polled, may be NULL
  *
+ * -EOPNOTSUPP: an increment, and the file system of @out_fd does not keep holes.
+ *
  * Blocking: call it from a background thread, once.  Does not fsync @out_fd.
  * -ECANCELED; -ENOSPC and others from the output or, when the side store ran
  * full or could not read the image, from the view itself.

@@ -468,6 +468,32 @@ static int copy_step(struct copy *cp, uint64_t c, uint64_t *next)
 	return ret;
 }
 
+/*
+ * In an increment a hole means "inherit", so the output's file system must tell
+ * holes exactly: some have none, or round what was written up to huge pages.
+ */
+static int check_holes(const struct blk_view *v, int out_fd)
+{
+	uint64_t nr = v->blk->nr_clusters, size = v->blk->size_bytes, c = 0, end;
+	off_t data, hole;
+
+	for (;;) {
+		data = lseek(out_fd, c << BLK_CLUSTER_SHIFT, SEEK_DATA);
+		c = next_set(v->frozen, c, nr);
+		if (c == nr)
+			return data < 0 && errno == ENXIO ? 0 : -EOPNOTSUPP;
+		for (end = c; end < nr && blk_map_test(v->frozen, end);)
+			end++;
+		hole = lseek(out_fd, c << BLK_CLUSTER_SHIFT, SEEK_HOLE);
+		if (data != (off_t)(c << BLK_CLUSTER_SHIFT) || hole < 0 ||
+		    (uint64_t)hole != (end < nr ? end << BLK_CLUSTER_SHIFT : size))
+			return -EOPNOTSUPP;
+		if (end == nr)
+			return 0;
+		c = end;
+	}
+}
+
 int blk_view_copy(struct blk_view *v, int out_fd, blk_progress_fn *progress,
 		  void *opaque, const atomic_bool *cancel)
 {
@@ -492,6 +518,8 @@ int blk_view_copy(struct blk_view *v, int out_fd, blk_progress_fn *progress,
 			progress(opaque, &v->progress);
 	}
 	free(cp.buf);
+	if (!ret && v->mode == BLK_FREEZE_INCREMENT)
+		ret = check_holes(v, out_fd);
 	pthread_mutex_lock(&v->blk->lock);
 	if (ret)
 		view_break(v, ret);

@@ -543,6 +543,33 @@ TEST(assumed_base)
 	blk_close(blk);
 }
 
+/* An output where holes do not show: refused, for they would mean something. */
+TEST(no_holes)
+{
+	struct blk_view *v;
+	struct blk *blk;
+	char buf[512] = "new";
+	int fd = scratch_file();
+
+	image_new(IMAGE_BYTES);
+	blk = image_open();
+	CHECK_EQ(blk_assume_base(blk), 0);
+	CHECK_EQ(put(blk, buf, 512, 5 * CLUSTER), 0);
+	CHECK_EQ(blk_freeze(blk, BLK_FREEZE_INCREMENT, &v), 0);
+	CHECK_EQ(pwrite(fd, buf, 512, 9 * CLUSTER), 512);
+	CHECK_EQ(blk_view_copy(v, fd, NULL, NULL, NULL), -EOPNOTSUPP);
+	blk_view_abort(v);
+	CHECK_EQ(blk_dirty_bytes(blk), CLUSTER);
+	/* nothing changed: nothing but a hole */
+	CHECK_EQ(blk_assume_base(blk), 0);
+	CHECK_EQ(blk_freeze(blk, BLK_FREEZE_INCREMENT, &v), 0);
+	CHECK(!ftruncate(fd, 0));
+	CHECK_EQ(blk_view_copy(v, fd, NULL, NULL, NULL), 0);
+	CHECK_EQ(blk_view_commit(v), 0);
+	close(fd);
+	blk_close(blk);
+}
+
 /* A huge image with little in it: time and output follow the data. */
 TEST(sparse_full)
 {
@@ -590,6 +617,7 @@ int main(void)
 	RUN(broken_views);
 	RUN(dying_readers);
 	RUN(assumed_base);
+	RUN(no_holes);
 	RUN(sparse_full);
 	unlink(image_path);
 	return tap_done();
