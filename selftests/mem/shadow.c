@@ -318,6 +318,7 @@ int main(int argc, char **argv)
 	bytes = nr_pages * PAGE;
 	mem_fd = need(mem_new(bytes));
 	map = map_mem(mem_fd, bytes);
+	disturb_start(disturb, (void *[]) { map }, &bytes, 1);
 	for (int m = 0; m < NR_MODES; m++)
 		if (modes & 1u << m)
 			reader_init(&readers[m], m);
@@ -326,7 +327,6 @@ int main(int argc, char **argv)
 		if (modes & 1u << m && pthread_create(&readers[m].thread, NULL, reader_thread,
 						      &readers[m]))
 			bail("pthread_create");
-	disturb_start(disturb, (void *[]) { map }, &bytes, 1);
 	for (end = now_ns() + seconds * 1000000000; now_ns() < end; pauses++) {
 		usleep(400000);		/* the length of a run between two checks */
 		writers_pause();

@@ -269,20 +269,23 @@ static void *compact(void *unused)
 	return NULL;
 }
 
-/* Anonymous memory asked for and given back, so that reclaim runs. */
+#define CGROUP "/sys/fs/cgroup/vmplat-stress"
+
+/* Into a cgroup of our own, so that reclaim can be asked to look at our pages. */
+static void enter_cgroup(void)
+{
+	poke("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	if (mkdir(CGROUP, 0755) && errno != EEXIST)
+		diag("no memory cgroup: nothing is reclaimed");
+	poke(CGROUP "/cgroup.procs", "0");
+}
+
+/* Reclaim, again and again, whatever it can get. */
 static void *pressure(void *unused)
 {
-	size_t bytes = (size_t)sysconf(_SC_AVPHYS_PAGES) * PAGE / 10 * 7;
-
 	while (!disturb.stop) {
-		char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-		if (p == MAP_FAILED)
-			break;
-		for (size_t i = 0; i < bytes && !disturb.stop; i += PAGE)
-			p[i] = 1;
-		munmap(p, bytes);
+		poke(CGROUP "/memory.reclaim", "64M");
+		usleep(1000);
 	}
 	return NULL;
 }
@@ -307,8 +310,10 @@ void disturb_start(unsigned int what, void *const *addrs, const size_t *bytes, u
 		disturb_thread(migrate);
 	if (what & (DISTURB_COMPACT | DISTURB_DROP))
 		disturb_thread(compact);
-	if (what & DISTURB_PRESSURE)
+	if (what & DISTURB_PRESSURE) {
+		enter_cgroup();
 		disturb_thread(pressure);
+	}
 }
 
 void disturb_stop(void)

@@ -64,7 +64,7 @@ enum {
 	DISTURB_MIGRATE	= 1,	/* move_pages() between NUMA nodes */
 	DISTURB_COMPACT	= 2,
 	DISTURB_DROP	= 4,	/* drop_caches */
-	DISTURB_PRESSURE = 8,	/* page cache filled and reclaimed */
+	DISTURB_PRESSURE = 8,	/* reclaim; start before memory is touched */
 	DISTURB_ALL	= 15,
 };
 /* Threads that go on until disturb_stop(); at most 8 memories. */
