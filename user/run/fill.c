@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Two threads: one answers demand, one streams. Both may bring the same page; the
- * kernel keeps the first. A page of zeroes costs no copy, and what the snapshot
- * does not hold at all is left to the end of filling, which makes it zero.
+ * The filler is a process of its own. A vCPU or an ioctl that waits for a page may
+ * hold its process's mmap_lock for as long as it waits, and a filler in the same
+ * process would sooner or later wait for that lock (an allocation that grows the
+ * heap is enough). It is also what makes a crash of the filler visible: with its
+ * last descriptor gone, missing pages are errors, not zeroes.
+ *
+ * In it, two threads: one answers demand, one streams. Both may bring the same
+ * page; the kernel keeps the first. What the snapshot does not hold is left to the
+ * end of filling, which makes it zero. The verdict comes back through a pipe.
  */
 #include "fill.h"
 
 #include <errno.h>
-#include <poll.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "store/store.h"
@@ -22,52 +30,52 @@
 #define AROUND_PAGES	16	/* brought together with a page in demand */
 #define WANTED_MAX	64
 
-struct filler {
-	struct vm *vm;
-	struct vmplat_fill *fill;
-	struct store_image *image;
-	uint64_t nr_pages;
-	void (*done)(void *ctx, int err, const struct filler_stats *st);
-	void *ctx;
-	uint64_t start_ns;
-	int stop_fd;
-	atomic_bool stop;
-	atomic_bool failed;
-	atomic_uint demand;	/* pages being answered: the stream stands back */
-	atomic_uint alive;	/* threads */
-	pthread_t stream, server;
-	bool stream_started, server_started;
+/* what the process says at its end */
+struct verdict {
+	int err;
+	struct filler_stats stats;
+	char why[300];
 };
 
-static void wake(struct filler *f)
-{
-	uint64_t one = 1;
+struct filler {
+	struct vm *vm;
+	struct vmplat_fill *fill;	/* the process's alone, once it runs */
+	struct store_image *image;
+	uint64_t nr_pages;
+	uint64_t start_ns;
 
-	if (write(f->stop_fd, &one, sizeof(one)) < 0)
-		abort();	/* an eventfd takes a one unless it is full of them */
+	/* in the process */
+	atomic_bool failed;
+	atomic_uint demand;		/* pages being answered: the stream stands back */
+	pthread_mutex_t end;		/* the first verdict is the last */
+	int verdict_fd;
+
+	/* in the VM's process */
+	void (*done)(void *ctx, int err, const struct filler_stats *st);
+	void *ctx;
+	pid_t pid;
+	pthread_t watcher;
+	bool watching;
+	atomic_bool stop;
+};
+
+/* ---- in the process --------------------------------------------------------------- */
+
+static _Noreturn void leave(struct filler *f, const struct verdict *v)
+{
+	pthread_mutex_lock(&f->end);
+	if (write(f->verdict_fd, v, sizeof(*v)) != sizeof(*v))
+		_exit(2);
+	_exit(v->err ? 1 : 0);
 }
 
 static void failed(struct filler *f, int err, uint64_t page)
 {
-	if (atomic_exchange(&f->failed, true))
-		return;
-	vm_error(f->vm, err, "memory page %llu cannot be brought from the snapshot: %s",
-		 (unsigned long long)page, err == -EBADMSG ? store_error() : strerror(-err));
-	f->done(f->ctx, err, NULL);
-	vm_request(f->vm, VM_REQ_FAIL);
-	wake(f);
-}
+	struct verdict v = { .err = err };
 
-/*
- * After a failure the last thread closes the fill: who waits for a page gets an
- * error then, instead of waiting for ever.
- */
-static void leave(struct filler *f)
-{
-	if (atomic_fetch_sub(&f->alive, 1) != 1 || !atomic_load(&f->failed))
-		return;
-	vmplat_fill_close(f->fill);
-	f->fill = NULL;
+	snprintf(v.why, sizeof(v.why), "memory page %llu cannot be brought from the snapshot: %s",
+		 (unsigned long long)page, *store_error() ? store_error() : strerror(-err));
+	leave(f, &v);
 }
 
 /* pages [first, first + nr), all of one kind */
@@ -113,18 +121,15 @@ static void *server_main(void *arg)
 	void *buf = malloc(AROUND_PAGES * PAGE);
 
 	pthread_setname_np(pthread_self(), "fill-demand");
-	while (buf && !atomic_load(&f->stop) && !atomic_load(&f->failed)) {
-		struct pollfd p[] = {
-			{ .fd = vmplat_fill_fd(f->fill), .events = POLLIN },
-			{ .fd = f->stop_fd, .events = POLLIN },
-		};
-		ssize_t n;
+	if (!buf)
+		failed(f, -ENOMEM, 0);
+	for (;;) {
+		ssize_t n = read(vmplat_fill_fd(f->fill), wanted, sizeof(wanted));
 
-		if (poll(p, 2, -1) < 0 || p[1].revents || p[0].revents & ~POLLIN)
+		if (n < 0 && errno == EINTR)
 			continue;
-		n = read(p[0].fd, wanted, sizeof(wanted));
 		if (n <= 0)
-			continue;
+			break;		/* all is there: nobody will ask any more */
 		atomic_store(&f->demand, (unsigned int)(n / 8));
 		for (ssize_t i = 0; i < n / 8; i++) {
 			int ret = answer(f, wanted[i], buf);
@@ -134,78 +139,65 @@ static void *server_main(void *arg)
 		}
 		atomic_store(&f->demand, 0);
 	}
-	if (!buf)
-		failed(f, -ENOMEM, 0);
 	free(buf);
-	leave(f);
 	return NULL;
 }
 
 /* ---- the stream ------------------------------------------------------------------- */
 
-static int stream_extent(struct filler *f, const struct store_extent *e, void *buf)
+static void stream_extent(struct filler *f, const struct store_extent *e, void *buf)
 {
 	uint64_t off = e->off, end = e->off + e->len;
 
-	while (off < end && !atomic_load(&f->stop) && !atomic_load(&f->failed)) {
+	while (off < end) {
 		uint64_t n = end - off < STREAM_BYTES ? end - off : STREAM_BYTES;
 		int ret;
 
-		while (atomic_load(&f->demand) && !atomic_load(&f->failed))
+		for (int i = 0; i < 100 && atomic_load(&f->demand); i++)
 			usleep(100);
 		ret = put(f, off / PAGE, n / PAGE, STORE_DATA, buf);
-		if (ret) {
+		if (ret)
 			failed(f, ret, off / PAGE);
-			return ret;
-		}
 		off += n;
 	}
-	return 0;
 }
 
-static void complete(struct filler *f)
+static _Noreturn void complete(struct filler *f)
 {
 	struct vmplat_fill_status st;
-	struct filler_stats s = { 0 };
+	struct verdict v = { 0 };
 	int ret = vmplat_fill_end(f->fill);
 
-	if (ret) {
+	if (ret)
 		failed(f, ret, f->nr_pages);
-		return;
-	}
 	if (!vmplat_fill_query(f->fill, &st))
-		s = (struct filler_stats){
+		v.stats = (struct filler_stats){
 			st.out_nr_pages, st.out_nr_filled, st.out_nr_demanded, st.out_wait_ns,
 			now_ns() - f->start_ns,
 		};
-	f->done(f->ctx, 0, &s);
+	leave(f, &v);
 }
 
-static void *stream_main(void *arg)
+static _Noreturn void process_main(struct filler *f)
 {
-	struct filler *f = arg;
 	void *buf = malloc(STREAM_BYTES);
+	struct store_extent e;
+	pthread_t server;
 	uint64_t off = 0;
-	int ret = buf ? 1 : -ENOMEM;
+	int ret;
 
-	pthread_setname_np(pthread_self(), "fill-stream");
-	while (ret == 1 && !atomic_load(&f->stop) && !atomic_load(&f->failed)) {
-		struct store_extent e;
-
-		ret = store_extent(f->image, off, &e);
-		if (ret == 1) {
-			off = e.off + e.len;
-			if (e.kind == STORE_DATA && stream_extent(f, &e, buf))
-				break;
-		}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_NAME, "fill-stream");
+	if (!buf || pthread_create(&server, NULL, server_main, f))
+		failed(f, -ENOMEM, 0);
+	while ((ret = store_extent(f->image, off, &e)) == 1) {
+		off = e.off + e.len;
+		if (e.kind == STORE_DATA)
+			stream_extent(f, &e, buf);
 	}
-	if (ret < 0)
+	if (ret)
 		failed(f, ret, off / PAGE);
-	else if (!ret)
-		complete(f);
-	free(buf);
-	leave(f);
-	return NULL;
+	complete(f);
 }
 
 /* ---- without demand filling ---------------------------------------------------------- */
@@ -253,23 +245,57 @@ static int fill_eagerly(struct filler *f)
 
 /* ---- beginning and end ------------------------------------------------------------------ */
 
-static int start_threads(struct filler *f)
+/* wait for the verdict; a process that dies without one has failed */
+static void *watcher_main(void *arg)
 {
-	int ret;
+	struct filler *f = arg;
+	struct verdict v;
+	ssize_t n;
+
+	pthread_setname_np(pthread_self(), "fill-watch");
+	do
+		n = read(f->verdict_fd, &v, sizeof(v));
+	while (n < 0 && errno == EINTR);
+	if (n != sizeof(v)) {
+		v.err = -EIO;
+		snprintf(v.why, sizeof(v.why), "the process that fills memory from the snapshot has died");
+	}
+	if (atomic_load(&f->stop))
+		return NULL;
+	f->done(f->ctx, v.err, v.err ? NULL : &v.stats);
+	if (v.err) {
+		v.why[sizeof(v.why) - 1] = 0;
+		vm_error(f->vm, v.err, "%s", v.why);
+		vm_request(f->vm, VM_REQ_FAIL);
+	}
+	return NULL;
+}
+
+static int start_process(struct filler *f)
+{
+	int p[2], ret;
 
 	ret = vmplat_fill_new(&f->fill, f->vm->dev, f->vm->mem);
 	if (ret)
 		return vm_error(f->vm, ret, "memory does not fill: %s", vmplat_last_error());
-	f->stop_fd = eventfd(0, EFD_CLOEXEC);
-	if (f->stop_fd < 0)
-		return vm_error(f->vm, -errno, "no eventfd: %s", strerror(errno));
-	ret = pthread_create(&f->server, NULL, server_main, f);
-	f->server_started = !ret;
-	if (!ret) {
-		ret = pthread_create(&f->stream, NULL, stream_main, f);
-		f->stream_started = !ret;
+	if (pipe2(p, O_CLOEXEC))
+		return vm_error(f->vm, -errno, "no pipe: %s", strerror(errno));
+	fflush(NULL);
+	f->pid = fork();
+	if (!f->pid) {
+		close(p[0]);
+		f->verdict_fd = p[1];
+		process_main(f);
 	}
-	return ret ? vm_error(f->vm, -ret, "no thread: %s", strerror(ret)) : 0;
+	ret = f->pid < 0 ? errno : 0;
+	close(p[1]);
+	f->verdict_fd = p[0];
+	vmplat_fill_close(f->fill);
+	f->fill = NULL;
+	if (!ret)
+		ret = pthread_create(&f->watcher, NULL, watcher_main, f);
+	f->watching = !ret;
+	return ret ? vm_error(f->vm, -ret, "no process to fill memory: %s", strerror(ret)) : 0;
 }
 
 int filler_start(struct filler **out, struct vm *vm, struct store_image *image,
@@ -284,15 +310,16 @@ int filler_start(struct filler **out, struct vm *vm, struct store_image *image,
 		return vm_error(vm, -ENOMEM, "out of memory");
 	*f = (struct filler){
 		.vm = vm, .image = image, .nr_pages = vm->cfg.mem_bytes / PAGE,
-		.done = done, .ctx = ctx, .start_ns = now_ns(), .stop_fd = -1, .alive = 2,
+		.done = done, .ctx = ctx, .start_ns = now_ns(), .verdict_fd = -1, .pid = -1,
 	};
+	pthread_mutex_init(&f->end, NULL);
 	if (store_image_bytes(image) != vm->cfg.mem_bytes) {
 		ret = vm_error(vm, -EBADMSG, "the memory in the snapshot has %llu bytes, the VM has %llu",
 			       (unsigned long long)store_image_bytes(image),
 			       (unsigned long long)vm->cfg.mem_bytes);
 	} else if (vm->mem && !vmplat_query(vm->dev, &info) &&
 		   info.out_caps & VMPLAT_CAP_FILL) {
-		ret = start_threads(f);
+		ret = start_process(f);
 	} else {
 		ret = fill_eagerly(f);
 	}
@@ -304,20 +331,20 @@ int filler_start(struct filler **out, struct vm *vm, struct store_image *image,
 	return 0;
 }
 
-/* threads that wait for the guest's memory get SIGBUS from now on: stop them first */
+/* vCPUs have ended: nobody misses what has not come yet */
 void filler_stop(struct filler *f)
 {
 	if (!f)
 		return;
 	atomic_store(&f->stop, true);
-	if (f->stop_fd >= 0)
-		wake(f);
-	if (f->stream_started)
-		pthread_join(f->stream, NULL);
-	if (f->server_started)
-		pthread_join(f->server, NULL);
+	if (f->pid > 0) {
+		kill(f->pid, SIGKILL);
+		waitpid(f->pid, NULL, 0);
+	}
+	if (f->watching)
+		pthread_join(f->watcher, NULL);
 	vmplat_fill_close(f->fill);
-	if (f->stop_fd >= 0)
-		close(f->stop_fd);
+	if (f->verdict_fd >= 0)
+		close(f->verdict_fd);
 	free(f);
 }
