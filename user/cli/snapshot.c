@@ -42,6 +42,9 @@ static const char help[] =
 "  -l, --level N       of the codec; default: its fast one\n"
 "  -t, --threads N     that compress; default: one a CPU, at most 8\n"
 "  -s, --store DIR     default: $VMPLAT_STORE or " STORE_DEFAULT_DIR "\n"
+"      --side SIZE     most memory to spend on pages that the guest writes before\n"
+"                      they are stored; default: no limit. Beyond it the snapshot\n"
+"      --block         fails, or, with --block, the guest waits\n"
 "      --json          print what happened as a JSON object\n";
 
 #define STATE_MAX	(1ULL << 30)
@@ -50,7 +53,8 @@ struct snapshot {
 	const char *vm_name, *name, *base, *store_dir;
 	bool on_last;			/* --incremental: the base is the VM's latest */
 	struct store_create_opts opts;
-	bool json;
+	uint64_t side_bytes;
+	bool json, block;
 
 	struct store *st;
 	struct store_writer *writer;
@@ -255,6 +259,10 @@ static int freeze(struct snapshot *s)
 
 	if (s->base)
 		json_object_object_add(req, "base", json_object_new_string(s->base_id));
+	if (s->side_bytes)
+		json_object_object_add(req, "side_bytes", json_object_new_int64(s->side_bytes));
+	if (s->block)
+		json_object_object_add(req, "block", json_object_new_boolean(true));
 	err = vm_client_call(s->vm, req, s->disks, s->nr_disks, &s->reply, fds, &nr_fds);
 	json_object_put(req);
 	return err ? freeze_failed(s, err) : take_reply(s, fds, nr_fds);
@@ -564,6 +572,8 @@ static int parse(struct snapshot *s, int argc, char **argv)
 		{ "level", required_argument, NULL, 'l' },
 		{ "threads", required_argument, NULL, 't' },
 		{ "store", required_argument, NULL, 's' },
+		{ "side", required_argument, NULL, 'S' },
+		{ "block", no_argument, NULL, 'B' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "help", no_argument, NULL, 'h' },
 		{ }
@@ -600,6 +610,14 @@ static int parse(struct snapshot *s, int argc, char **argv)
 			break;
 		case 's':
 			s->store_dir = optarg;
+			break;
+		case 'S':
+			rc = cli_parse_size(cmd, "--side", optarg, &s->side_bytes);
+			if (rc)
+				return rc;
+			break;
+		case 'B':
+			s->block = true;
 			break;
 		case 'j':
 			s->json = true;
