@@ -12,6 +12,7 @@
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/splice.h>
+#include <linux/uio.h>
 
 /* mnt_idmap replaced user_namespace in inode operations (6.3). */
 #ifdef VMPLAT_HAVE_MNT_IDMAP
@@ -74,6 +75,30 @@ static inline void vmplat_generic_fillattr(struct vmplat_idmap *idmap,
 #define vmplat_mkdir_err(err)	(err)
 #endif
 
+/* Give back what handle_mm_fault() was called under, as before VM_FAULT_RETRY. */
+static inline void vmplat_release_fault_lock(struct vm_fault *vmf)
+{
+#ifdef VMPLAT_HAVE_RELEASE_FAULT_LOCK	/* 6.6: it may be the VMA's own lock */
+	release_fault_lock(vmf);
+#else
+	mmap_read_unlock(vmf->vma->vm_mm);
+#endif
+}
+
+/*
+ * copy_page_to_iter() puts references into a pipe before 6.5: what is written to
+ * the page later would be read from the pipe. copy_to_iter() always copies.
+ */
+static inline size_t vmplat_copy_page(struct page *page, size_t offset,
+				      size_t bytes, struct iov_iter *to)
+{
+	void *addr = kmap_local_page(page);
+	size_t copied = copy_to_iter(addr + offset, bytes, to);
+
+	kunmap_local(addr);
+	return copied;
+}
+
 /* Names that exist only as long as the dcache keeps them: 7.x has a word for it. */
 #ifdef VMPLAT_HAVE_D_MAKE_PERSISTENT
 #define vmplat_kill_sb		kill_anon_super
@@ -103,8 +128,11 @@ static inline int vmplat_folio_mapcount(struct folio *folio)
 }
 
 /*
- * Write-protect every PTE that maps @nr pages from @first; their folios, and
- * nobody else's, are locked by the caller and passed in @folios.
+ * Write-protect the PTEs that map @folios, which the caller has locked and which
+ * lie within @nr pages from @first; those of pages between them may be, too.
+ * They are left clean as well: mprotect(2) and NUMA balancing make a dirty PTE
+ * of a shared mapping writable without asking (can_change_pte_writable()). The
+ * dirty bits themselves mean nothing here, @ignored is room for @nr of them.
  * wp_shared_mapping_range() needs CONFIG_MAPPING_DIRTY_HELPERS, which cloud
  * flavours lack; folio_mkclean() is exported everywhere.
  */
@@ -112,15 +140,21 @@ static inline int vmplat_folio_mapcount(struct folio *folio)
 #define VMPLAT_BATCH_WP	1
 static inline void vmplat_write_protect(struct address_space *mapping,
 					pgoff_t first, pgoff_t nr,
-					struct folio **folios, size_t nr_folios)
+					struct folio **folios, size_t nr_folios,
+					unsigned long *ignored)
 {
+	pgoff_t start = nr, end = 0;
+
 	wp_shared_mapping_range(mapping, first, nr);
+	clean_record_shared_mapping_range(mapping, first, nr, first, ignored,
+					  &start, &end);
 }
 #else
 #define VMPLAT_BATCH_WP	0
 static inline void vmplat_write_protect(struct address_space *mapping,
 					pgoff_t first, pgoff_t nr,
-					struct folio **folios, size_t nr_folios)
+					struct folio **folios, size_t nr_folios,
+					unsigned long *ignored)
 {
 	while (nr_folios--)
 		folio_mkclean(*folios++);

@@ -21,20 +21,37 @@
  * and itself can explain sets the bit again, so such a page is reported by every
  * harvest until the pin is gone. The references are counted after the PTEs were
  * protected: gup-fast takes its reference first and looks at the PTE again.
+ *
+ * PTEs are left clean, too. So a dirty one was writable since the last harvest,
+ * and its page has its bit: folio_mark_dirty(), which comes from unmapping a dirty
+ * PTE and from whoever wrote through a reference, sets the bit without ever
+ * reporting a page that was not written.
  */
 #include <linux/mm.h>
+#include <linux/mmu_notifier.h>
 #include <linux/poll.h>
+#include <linux/rbtree.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 
 #include "vmplat.h"
 
+/*
+ * Two runs closer than this are protected as one. The pages between them only
+ * lose write permission they will fault back, if they had it (their mark is
+ * still set then, so nothing is lost): a look at a PTE each, against a walk from
+ * the top, a TLB flush and its IPIs for another run. KVM, however, drops its
+ * mappings of the whole run, and reads of the pages between would fault: there,
+ * runs are kept exact.
+ */
+#define MERGE_GAP	128
+
 struct batch {
 	struct vmplat_mem *mem;
-	struct vmplat_view_part *freezing;
-	int err;
+	struct folio **folios;		/* mem->batch->folios */
 	unsigned int nr;
-	struct folio **folios;		/* locked, ascending */
+	pgoff_t gap;
+	bool strict;
 };
 
 /*
@@ -48,30 +65,58 @@ void vmplat_dirty_set(struct vmplat_mem *mem, pgoff_t index)
 
 	/*
 	 * The atomic orders the bit before the look at the summary; pairs with
-	 * the xchg of the summary before the words in vmplat_dirty_harvest().
+	 * the summary's clearing before the words in vmplat_dirty_harvest().
 	 */
-	if (test_and_set_bit(index, mem->dirty))
-		return;
+	bool was_set = test_and_set_bit(index, mem->dirty);
+
 	if (!test_bit(word, mem->summary))
 		set_bit(word, mem->summary);
+	if (was_set)
+		return;
 	if (atomic64_inc_return(&mem->nr_dirty) >= READ_ONCE(mem->wake_at) &&
 	    wq_has_sleeper(&mem->log_wq))
 		wake_up_poll(&mem->log_wq, EPOLLIN);
 }
 
-/* Can anybody but the page cache, the page tables and us reach this folio? */
-static bool extra_references(struct folio *folio)
+/*
+ * Can anybody but the page cache, the page tables and us reach this folio?
+ *
+ * A folio off the LRU has one more reference, of the per-CPU batch that will put
+ * it there or of whoever isolated it. That is true of most new pages, so to mark
+ * them all again would be a poor answer; but LRU state changes without the folio
+ * lock, and the explanation can be wrong if it changes twice while we look. A log
+ * can live with that: who writes through a plain reference marks the folio dirty
+ * afterwards, see vmplat_mem_aops. A freeze cannot, and is @strict.
+ */
+static bool extra_references(struct folio *folio, bool strict)
 {
-	/*
-	 * A folio off the LRU is held by the per-CPU batch that will put it
-	 * there, or by whoever isolated it.
-	 */
-	int refs = folio_ref_count(folio);
-	int known = 2 + !folio_test_lru(folio);
+	bool off_lru = !folio_test_lru(folio);
+	int refs;
 
+	smp_rmb();	/* no pair: keeps the three looks in order */
+	refs = folio_ref_count(folio);
 	/* References first: an unmap drops its count before its reference. */
 	smp_rmb();
-	return refs > known + vmplat_folio_mapcount(folio);
+	off_lru = off_lru && !folio_test_lru(folio) && !strict;
+	return refs > 2 + off_lru + vmplat_folio_mapcount(folio);
+}
+
+/* Does anything besides page tables follow this memory, as KVM does? */
+static bool has_notifiers(struct address_space *mapping)
+{
+	struct rb_node *node;
+	bool found = false;
+
+	i_mmap_lock_read(mapping);
+	for (node = rb_first_cached(&mapping->i_mmap); node && !found;
+	     node = rb_next(node)) {
+		struct vm_area_struct *vma;
+
+		vma = rb_entry(node, struct vm_area_struct, shared.rb);
+		found = mm_has_notifiers(vma->vm_mm);
+	}
+	i_mmap_unlock_read(mapping);
+	return found;
 }
 
 static void protect_runs(struct batch *b)
@@ -80,11 +125,14 @@ static void protect_runs(struct batch *b)
 	unsigned int i, start = 0;
 
 	for (i = 1; i <= b->nr; i++) {
-		if (i < b->nr &&
-		    b->folios[i]->index == b->folios[i - 1]->index + 1)
+		pgoff_t first = b->folios[start]->index;
+		pgoff_t end = b->folios[i - 1]->index + 1;
+
+		if (i < b->nr && b->folios[i]->index <= end + b->gap)
 			continue;
-		vmplat_write_protect(mapping, b->folios[start]->index, i - start,
-				     b->folios + start, i - start);
+		vmplat_write_protect(mapping, first, end - first,
+				     b->folios + start, i - start,
+				     b->mem->batch->ignored);
 		start = i;
 	}
 }
@@ -97,12 +145,8 @@ static void flush(struct batch *b)
 	for (i = 0; i < b->nr; i++) {
 		struct folio *folio = b->folios[i];
 
-		if (extra_references(folio)) {
+		if (extra_references(folio, b->strict))
 			vmplat_dirty_set(b->mem, folio->index);
-			if (b->freezing && !b->err)
-				b->err = vmplat_view_save_pinned(b->freezing,
-								 folio);
-		}
 		folio_unlock(folio);
 		folio_put(folio);
 	}
@@ -133,6 +177,10 @@ static void add(struct batch *b, pgoff_t index)
 		folio_unlock(folio);	/* migrated or punched meanwhile */
 		folio_put(folio);
 	}
+	if (b->nr && index - b->folios[0]->index >= VMPLAT_SPAN) {
+		/* Keeps its lock: the others' go first, and are not waited for. */
+		flush(b);
+	}
 	b->folios[b->nr++] = folio;
 	if (b->nr == VMPLAT_BATCH)
 		flush(b);
@@ -143,19 +191,18 @@ static void add(struct batch *b, pgoff_t index)
  * @mem: the memory; mem->lock is held
  * @first: first page
  * @end: page after the last; both are widened to whole words
- * @freezing: if not NULL, freeze_sem is held exclusively and pages that stay
- *	writable through a pin are saved to this part
- * @err: set if a pinned page could not be saved; may be NULL without @freezing
+ * @strict: mark again every page that has an unexplained reference
  *
- * Returns how many pages were marked. Never loses a mark, also on an error.
+ * Returns how many pages were marked.
  */
 u64 vmplat_dirty_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
-			 struct vmplat_view_part *freezing, int *err)
+			 bool strict)
 {
 	struct batch b = {
 		.mem = mem,
-		.freezing = freezing,
-		.folios = mem->batch,
+		.folios = mem->batch->folios,
+		.strict = strict,
+		.gap = has_notifiers(vmplat_mapping(mem)) ? 0 : MERGE_GAP,
 	};
 	unsigned long word = first / BITS_PER_LONG;
 	unsigned long end_word = BITS_TO_LONGS(end);
@@ -182,7 +229,19 @@ u64 vmplat_dirty_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
 	mem->nr_harvests++;
 	atomic64_sub(nr, &mem->nr_dirty);
 	vmplat_log_rearm(mem);
-	if (err)
-		*err = b.err;
 	return nr;
+}
+
+/* vmplat_dirty_next - first page from @index on that may be written, or nr_pages */
+pgoff_t vmplat_dirty_next(struct vmplat_mem *mem, pgoff_t index)
+{
+	unsigned long end_word = BITS_TO_LONGS(mem->nr_pages);
+	unsigned long word = index / BITS_PER_LONG;
+
+	/* Words without marks are passed over 64 at a time. */
+	word = find_next_bit(mem->summary, end_word, word);
+	if (word >= end_word)
+		return mem->nr_pages;
+	return find_next_bit(mem->dirty, mem->nr_pages,
+			     max_t(pgoff_t, index, word * BITS_PER_LONG));
 }

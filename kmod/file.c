@@ -5,6 +5,7 @@
  * There are three ways in for new content, and all pass the gate in view.c: a
  * PTE that becomes writable (page_mkwrite), write(2), and the removal of pages.
  */
+#include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/falloc.h>
 #include <linux/mm.h>
@@ -35,11 +36,37 @@ static vm_fault_t error_to_fault(int err)
 	}
 }
 
+/*
+ * The page is missing. Whoever supplies it may need this mm's mmap_lock, be it
+ * only for malloc(), and get_user_pages() would hold it over any number of
+ * retries: so it is dropped wherever the caller can take that.
+ */
+static vm_fault_t wait_for_fill(struct vm_fault *vmf, struct vmplat_mem *mem)
+{
+	pgoff_t index = vmf->pgoff;
+	struct file *file;
+	int err;
+
+	/* Who must not sleep is told to come back from where it may. */
+	if (vmf->flags & FAULT_FLAG_RETRY_NOWAIT)
+		return VM_FAULT_RETRY;
+	/* Nor can an error be told once the lock is gone. */
+	if (vmplat_fill_is_dead(mem) ||
+	    !(vmf->flags & FAULT_FLAG_ALLOW_RETRY)) {
+		err = vmplat_fill_wait(mem, index);
+		return err ? error_to_fault(err) : VM_FAULT_NOPAGE;
+	}
+	file = get_file(vmf->vma->vm_file);	/* keeps @mem when @vma goes */
+	vmplat_release_fault_lock(vmf);
+	vmplat_fill_wait(mem, index);
+	fput(file);
+	return VM_FAULT_RETRY;
+}
+
 static vm_fault_t mem_fault(struct vm_fault *vmf)
 {
 	struct vmplat_mem *mem = vmplat_mem(file_inode(vmf->vma->vm_file));
 	struct folio *folio;
-	int err;
 
 	if (vmf->pgoff >= mem->nr_pages)
 		return VM_FAULT_SIGBUS;
@@ -51,11 +78,7 @@ static vm_fault_t mem_fault(struct vm_fault *vmf)
 	if (PTR_ERR(folio) != -EAGAIN)
 		return error_to_fault(PTR_ERR(folio));
 
-	/* Missing. Who must not sleep is told to come back from where it may. */
-	if (vmf->flags & FAULT_FLAG_RETRY_NOWAIT)
-		return VM_FAULT_RETRY;
-	err = vmplat_fill_wait(mem, vmf->pgoff);
-	return err ? error_to_fault(err) : VM_FAULT_NOPAGE;
+	return wait_for_fill(vmf, mem);
 }
 
 static vm_fault_t mem_page_mkwrite(struct vm_fault *vmf)
@@ -94,17 +117,14 @@ static ssize_t read_page(struct vmplat_mem *mem, pgoff_t index, size_t offset,
 	size_t copied;
 	int err;
 
-	for (;;) {
-		folio = vmplat_mem_folio(mem, index);
-		if (folio)
-			break;
-		if (!vmplat_fill_missing(mem, index))
-			return iov_iter_zero(bytes, to);
+	while (vmplat_mem_find(mem, index, &folio)) {
 		err = vmplat_fill_wait(mem, index);
 		if (err && err != -EAGAIN)
 			return err;
 	}
-	copied = copy_page_to_iter(folio_page(folio, 0), offset, bytes, to);
+	if (!folio)
+		return iov_iter_zero(bytes, to);
+	copied = vmplat_copy_page(folio_page(folio, 0), offset, bytes, to);
 	folio_put(folio);
 	return copied;
 }
@@ -243,8 +263,7 @@ static int zero_within_page(struct vmplat_mem *mem, loff_t from, loff_t to)
 {
 	struct folio *folio;
 
-	if (!vmplat_mem_folio_present(mem, from >> PAGE_SHIFT) &&
-	    !vmplat_fill_missing(mem, from >> PAGE_SHIFT))
+	if (!vmplat_mem_has(mem, from >> PAGE_SHIFT))
 		return 0;
 	folio = write_begin(mem, from >> PAGE_SHIFT);
 	if (IS_ERR(folio))
@@ -263,13 +282,10 @@ static int wait_filled(struct vmplat_mem *mem, pgoff_t first, pgoff_t nr)
 	pgoff_t index;
 	int err;
 
-	for (index = first; index < first + nr; index++) {
-		while (!vmplat_mem_folio_present(mem, index) &&
-		       vmplat_fill_missing(mem, index)) {
-			err = vmplat_fill_wait(mem, index);
-			if (err && err != -EAGAIN)
-				return err;
-		}
+	while ((index = vmplat_fill_next_missing(mem, first)) < first + nr) {
+		err = vmplat_fill_wait(mem, index);
+		if (err && err != -EAGAIN)
+			return err;
 	}
 	return 0;
 }
@@ -277,17 +293,21 @@ static int wait_filled(struct vmplat_mem *mem, pgoff_t first, pgoff_t nr)
 /* Remove up to PUNCH_PAGES whole pages. */
 static int punch_pages(struct vmplat_mem *mem, pgoff_t first, pgoff_t nr)
 {
-	DECLARE_BITMAP(present, PUNCH_PAGES);
+	DECLARE_BITMAP(present, PUNCH_PAGES) = {};
 	struct address_space *mapping = vmplat_mapping(mem);
-	unsigned long i;
+	pgoff_t i;
 	int err;
 
 	err = wait_filled(mem, first, nr);
 	if (!err)
-		err = vmplat_punch_begin(mem, first, nr, present);
+		err = vmplat_punch_begin(mem, first, nr);
 	if (err)
 		return err;
 	filemap_invalidate_lock(mapping);
+	/* No page can come any more; mark also those that came meanwhile. */
+	for (i = vmplat_mem_next_present(mem, first); i < first + nr;
+	     i = vmplat_mem_next_present(mem, i + 1))
+		__set_bit(i - first, present);
 	truncate_pagecache_range(&mem->inode, first << PAGE_SHIFT,
 				 ((first + nr) << PAGE_SHIFT) - 1);
 	vmplat_mem_uncharge_removed(mem);
@@ -386,21 +406,15 @@ static long mem_fallocate(struct file *file, int mode, loff_t offset, loff_t len
 
 /* ---- lseek ---------------------------------------------------------------------- */
 
-static bool is_data(struct vmplat_mem *mem, pgoff_t index)
-{
-	return vmplat_mem_folio_present(mem, index) ||
-	       vmplat_fill_missing(mem, index);
-}
-
 static pgoff_t seek_page(struct vmplat_mem *mem, pgoff_t index, bool data)
 {
-	while (index < mem->nr_pages && is_data(mem, index) != data) {
+	if (data)
+		return min_t(u64, vmplat_mem_next(mem, index), mem->nr_pages);
+	while (index < mem->nr_pages && vmplat_mem_has(mem, index)) {
 		index++;
-		if (data && !vmplat_fill_missing(mem, index))
-			index = vmplat_mem_next_present(mem, index);
 		cond_resched();
 	}
-	return min_t(u64, index, mem->nr_pages);
+	return index;
 }
 
 static loff_t seek_extent(struct inode *inode, loff_t offset, bool data)
@@ -474,9 +488,14 @@ static int mem_getattr(struct vmplat_idmap *idmap, const struct path *path,
 		       struct kstat *stat, u32 mask, unsigned int flags)
 {
 	struct inode *inode = d_inode(path->dentry);
+	struct vmplat_mem *mem = vmplat_mem(inode);
+	u64 nr = inode->i_mapping->nrpages;
 
+	/* To tar -S a file without blocks is one hole, whatever lseek says. */
+	if (vmplat_fill_next_missing(mem, 0) != ULONG_MAX)
+		nr = mem->nr_pages;
 	vmplat_generic_fillattr(idmap, mask, inode, stat);
-	stat->blocks = inode->i_mapping->nrpages << (PAGE_SHIFT - 9);
+	stat->blocks = nr << (PAGE_SHIFT - 9);
 	return 0;
 }
 
@@ -485,8 +504,18 @@ const struct inode_operations vmplat_mem_iops = {
 	.getattr = mem_getattr,
 };
 
+/* Somebody wrote through a reference, or a dirty PTE goes away; see dirty.c. */
+static bool mem_dirty_folio(struct address_space *mapping, struct folio *folio)
+{
+	struct vmplat_mem *mem = vmplat_mem(mapping->host);
+
+	if (folio->index < mem->nr_pages)
+		vmplat_dirty_set(mem, folio->index);
+	return noop_dirty_folio(mapping, folio);
+}
+
 const struct address_space_operations vmplat_mem_aops = {
-	.dirty_folio = noop_dirty_folio,
+	.dirty_folio = mem_dirty_folio,
 	.migrate_folio = filemap_migrate_folio,
 };
 

@@ -3,9 +3,9 @@
  * Demand filling: a memory that runs before its content is there.
  *
  * While a fill is under way a page that does not exist and was not supplied is
- * *missing*. Who touches it queues itself, waits a short while and tries again:
- * waits are bounded because mmap_lock may be held, and whoever fills may need
- * it. The filler reads the queue as a stream of page numbers and supplies pages
+ * *missing*. Who touches it queues itself, waits a short while and tries again,
+ * with mmap_lock dropped where the fault allows it: whoever fills may need it.
+ * The filler reads the queue as a stream of page numbers and supplies pages
  * with VMPLAT_FILL_PUT, in any order, more than once if it likes: the first wins.
  *
  *   FILLING --VMPLAT_FILL_END--> ENDED   pages still missing are zero
@@ -60,6 +60,29 @@ bool vmplat_fill_missing(struct vmplat_mem *mem, pgoff_t index)
 	return fill && index < mem->nr_pages && is_missing(fill, index);
 }
 
+/* vmplat_fill_next_missing - first missing page from @index on, or ULONG_MAX */
+pgoff_t vmplat_fill_next_missing(struct vmplat_mem *mem, pgoff_t index)
+{
+	/* Pairs with the release in fill_attach(). */
+	struct vmplat_fill *fill = smp_load_acquire(&mem->fill);
+
+	if (!fill || READ_ONCE(fill->state) == ENDED || index >= mem->nr_pages)
+		return ULONG_MAX;
+	index = find_next_zero_bit(fill->filled, mem->nr_pages, index);
+	return index < mem->nr_pages ? index : ULONG_MAX;
+}
+
+/* vmplat_fill_supplied - the page is there, or is zero: nobody waits any more */
+void vmplat_fill_supplied(struct vmplat_mem *mem, pgoff_t index)
+{
+	/*
+	 * The atomic orders the page before the bit: who sees the bit finds the
+	 * page. Pairs with smp_rmb() in vmplat_mem_find().
+	 */
+	if (!test_and_set_bit(index, mem->fill->filled))
+		atomic64_inc(&mem->fill->nr_filled);
+}
+
 /**
  * vmplat_fill_wait - ask for a missing page and wait a little
  * @mem: the memory
@@ -94,6 +117,12 @@ int vmplat_fill_wait(struct vmplat_mem *mem, pgoff_t index)
 	atomic64_inc(&fill->nr_demanded);
 	atomic64_add(ktime_get_ns() - start, &fill->wait_ns);
 	return left < 0 ? -EINTR : left ? 0 : -EAGAIN;
+}
+
+/* vmplat_fill_is_dead - will vmplat_fill_wait() fail at once? */
+bool vmplat_fill_is_dead(struct vmplat_mem *mem)
+{
+	return READ_ONCE(mem->fill->state) == DEAD;
 }
 
 void vmplat_fill_free(struct vmplat_fill *fill)
@@ -228,9 +257,8 @@ static int put_page_at(struct vmplat_fill *fill, u64 index,
 		return 0;
 	if (content)
 		err = put_data_page(fill, index, content);
-	/* Ordered after the page itself: who sees the bit finds the page. */
-	if (!err && !test_and_set_bit(index, fill->filled))
-		atomic64_inc(&fill->nr_filled);
+	else
+		vmplat_fill_supplied(fill->mem, index);
 	return err;
 }
 

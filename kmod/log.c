@@ -93,6 +93,8 @@ void vmplat_log_rearm(struct vmplat_mem *mem)
 		at = min(at, want > log->nr_bits ? want - log->nr_bits : 0);
 	}
 	WRITE_ONCE(mem->wake_at, at);
+	/* Pairs with inc_return() before the look at @wake_at, vmplat_dirty_set(). */
+	smp_mb();
 	if (atomic64_read(&mem->nr_dirty) >= at && wq_has_sleeper(&mem->log_wq))
 		wake_up_poll(&mem->log_wq, EPOLLIN);
 }
@@ -128,7 +130,16 @@ static void borrow_bits(struct vmplat_log *log, u64 word, unsigned long bits)
 	log->borrowed[word] |= bits;
 }
 
-/* Give back, within [first, end), whatever is borrowed. */
+/*
+ * The label says "everything up to that base is safe, everything after it is
+ * marked here". Once marks are forgotten without a new label, it is not so.
+ */
+static void drop_label(struct vmplat_log *log)
+{
+	memset(log->id, 0, sizeof(log->id));
+}
+
+/* Give back, or forget, whatever is borrowed within [first, end). */
 static void unborrow_range(struct vmplat_log *log, u64 first, u64 end,
 			   bool forget)
 {
@@ -147,7 +158,9 @@ static void unborrow_range(struct vmplat_log *log, u64 first, u64 end,
 			continue;
 		log->borrowed[word] &= ~bits;
 		log->nr_borrowed -= hweight_long(bits);
-		if (!forget)
+		if (forget)
+			drop_label(log);
+		else
 			mark(log, word, bits);
 	}
 	vmplat_log_rearm(mem);
@@ -304,10 +317,8 @@ static int check_fetch(struct vmplat_log *log, const struct vmplat_log_fetch *ar
 	return 0;
 }
 
-static int fetch(struct vmplat_cmd *cmd)
+static int do_fetch(struct vmplat_log *log, struct vmplat_log_fetch *arg)
 {
-	struct vmplat_log *log = cmd->file->private_data;
-	struct vmplat_log_fetch *arg = cmd->arg;
 	struct vmplat_mem *mem = log->mem;
 	bool clear = arg->flags & VMPLAT_LOG_FETCH_F_CLEAR;
 	struct fetch f = {
@@ -333,7 +344,7 @@ static int fetch(struct vmplat_cmd *cmd)
 	if ((f.borrow && log->view_busy) || (clear && log->nr_borrowed))
 		err = -EBUSY;
 	else
-		vmplat_dirty_harvest(mem, first, end, NULL, NULL);
+		vmplat_dirty_harvest(mem, first, end, false);
 	mutex_unlock(&mem->lock);
 	if (err)
 		goto free;
@@ -354,10 +365,21 @@ free:
 	return err;
 }
 
-static int end(struct vmplat_cmd *cmd)
+static int fetch(struct vmplat_cmd *cmd)
 {
 	struct vmplat_log *log = cmd->file->private_data;
-	struct vmplat_log_end *arg = cmd->arg;
+	int err;
+
+	/* Two at once would give back, or forget, what the other borrowed. */
+	if (mutex_lock_interruptible(&log->cmd_lock))
+		return -EINTR;
+	err = do_fetch(log, cmd->arg);
+	mutex_unlock(&log->cmd_lock);
+	return err;
+}
+
+static int do_end(struct vmplat_log *log, const struct vmplat_log_end *arg)
+{
 	bool abort = arg->flags & VMPLAT_LOG_END_F_ABORT;
 	bool labelled = memchr_inv(arg->id, 0, sizeof(arg->id));
 	struct vmplat_mem *mem = log->mem;
@@ -372,12 +394,26 @@ static int end(struct vmplat_cmd *cmd)
 	}
 	if (abort)
 		vmplat_log_merge(log, log->borrowed);
+	else if (log->nr_borrowed)
+		drop_label(log);
 	bitmap_zero(log->borrowed, mem->nr_pages);
 	log->nr_borrowed = 0;
 	if (labelled)
 		memcpy(log->id, arg->id, sizeof(log->id));
 unlock:
 	mutex_unlock(&mem->lock);
+	return err;
+}
+
+static int end(struct vmplat_cmd *cmd)
+{
+	struct vmplat_log *log = cmd->file->private_data;
+	int err;
+
+	if (mutex_lock_interruptible(&log->cmd_lock))
+		return -EINTR;
+	err = do_end(log, cmd->arg);
+	mutex_unlock(&log->cmd_lock);
 	return err;
 }
 
@@ -390,7 +426,7 @@ static int status(struct vmplat_cmd *cmd)
 	if (arg->__reserved)
 		return -EOPNOTSUPP;
 	mutex_lock(&mem->lock);
-	vmplat_dirty_harvest(mem, 0, mem->nr_pages, NULL, NULL);
+	vmplat_dirty_harvest(mem, 0, mem->nr_pages, false);
 	arg->out_nr_pages = mem->nr_pages;
 	arg->out_nr_dirty = log->nr_bits;
 	arg->out_nr_borrowed = log->nr_borrowed + log->nr_lent;
@@ -490,6 +526,7 @@ static struct vmplat_log *log_alloc(struct file *mem_file, u64 threshold)
 		return NULL;
 	log->mem = vmplat_mem_of(mem_file);
 	log->threshold = threshold;
+	mutex_init(&log->cmd_lock);
 	words = BITS_TO_LONGS(log->mem->nr_pages);
 	log->bits = kvcalloc(words, sizeof(long), GFP_KERNEL_ACCOUNT);
 	log->borrowed = kvcalloc(words, sizeof(long), GFP_KERNEL_ACCOUNT);
@@ -508,7 +545,7 @@ static void log_start(struct vmplat_log *log, bool all_dirty)
 	struct vmplat_mem *mem = log->mem;
 
 	mutex_lock(&mem->lock);
-	vmplat_dirty_harvest(mem, 0, mem->nr_pages, NULL, NULL);
+	vmplat_dirty_harvest(mem, 0, mem->nr_pages, false);
 	if (all_dirty) {
 		bitmap_set(log->bits, 0, mem->nr_pages);
 		log->nr_bits = mem->nr_pages;

@@ -64,6 +64,7 @@ struct inode *vmplat_mem_alloc_inode(struct super_block *sb)
 	mem->wake_at = U64_MAX;
 	INIT_LIST_HEAD(&mem->parts);
 	mem->nr_parts = 0;
+	mem->slow = false;
 	init_waitqueue_head(&mem->room_wq);
 	mem->room_seq = 0;
 	atomic64_set(&mem->room_wait_ns, 0);
@@ -125,8 +126,7 @@ int vmplat_mem_use(struct vmplat_mem *mem)
 	if (!mem->nr_pages) {
 		err = -EINVAL;
 	} else if (!mem->used) {
-		mem->batch = kmalloc_array(VMPLAT_BATCH, sizeof(*mem->batch),
-					   GFP_KERNEL_ACCOUNT);
+		mem->batch = kmalloc(sizeof(*mem->batch), GFP_KERNEL_ACCOUNT);
 		if (mem->batch)
 			mem->used = true;
 		else
@@ -260,9 +260,31 @@ struct folio *vmplat_mem_folio(struct vmplat_mem *mem, pgoff_t index)
 	return vmplat_filemap_get_folio(vmplat_mapping(mem), index);
 }
 
-bool vmplat_mem_folio_present(struct vmplat_mem *mem, pgoff_t index)
+/**
+ * vmplat_mem_find - the page at @index for a reader
+ * @mem: the memory
+ * @index: the page
+ * @folio: set to the page with a reference, or to NULL: its content is zeroes
+ *
+ * Returns 0, or -EAGAIN if the page is missing.
+ */
+int vmplat_mem_find(struct vmplat_mem *mem, pgoff_t index, struct folio **folio)
 {
-	return xa_load(&vmplat_mapping(mem)->i_pages, index);
+	bool missing = vmplat_fill_missing(mem, index);
+
+	/* Asked first, looked at second; pairs with vmplat_fill_supplied(). */
+	smp_rmb();
+	*folio = vmplat_mem_folio(mem, index);
+	return missing && !*folio ? -EAGAIN : 0;
+}
+
+/* vmplat_mem_has - is there content at @index, here or still to come? */
+bool vmplat_mem_has(struct vmplat_mem *mem, pgoff_t index)
+{
+	bool missing = vmplat_fill_missing(mem, index);
+
+	smp_rmb();	/* as in vmplat_mem_find() */
+	return missing || xa_load(&vmplat_mapping(mem)->i_pages, index);
 }
 
 /* vmplat_mem_folio_alloc - a page that is in no memory yet; content undefined */
@@ -289,9 +311,9 @@ int vmplat_mem_folio_add(struct vmplat_mem *mem, pgoff_t index,
 	int err;
 
 	filemap_invalidate_lock_shared(mapping);
-	/* A fill cannot begin while this lock is held. */
-	if (!filling && vmplat_fill_missing(mem, index))
-		err = -EAGAIN;
+	/* While this lock is held no fill begins, and no punch comes between. */
+	if (filling != vmplat_fill_missing(mem, index))
+		err = filling ? -EEXIST : -EAGAIN;
 	else
 		err = charge_page(mem);
 	if (err)
@@ -302,7 +324,9 @@ int vmplat_mem_folio_add(struct vmplat_mem *mem, pgoff_t index,
 	if (err)
 		uncharge_pages(mem, 1);
 	else
-		folio_mark_dirty(folio);
+		folio_set_dirty(folio);	/* not folio_mark_dirty(): nobody wrote */
+	if (!err && filling)
+		vmplat_fill_supplied(mem, index);
 unlock:
 	filemap_invalidate_unlock_shared(mapping);
 	return err;
@@ -355,4 +379,13 @@ pgoff_t vmplat_mem_next_present(struct vmplat_mem *mem, pgoff_t index)
 	if (!xa_find(&vmplat_mapping(mem)->i_pages, &at, ULONG_MAX, XA_PRESENT))
 		return ULONG_MAX;
 	return at;
+}
+
+/* vmplat_mem_next - first page with content, as vmplat_mem_has(), or ULONG_MAX */
+pgoff_t vmplat_mem_next(struct vmplat_mem *mem, pgoff_t index)
+{
+	pgoff_t missing = vmplat_fill_next_missing(mem, index);
+
+	smp_rmb();	/* as in vmplat_mem_find() */
+	return min(missing, vmplat_mem_next_present(mem, index));
 }

@@ -21,6 +21,7 @@
  * The view is a regular file, so that cp, tar and rsync can read it. It lives as
  * long as its inode: re-opening it through /proc gives the same view.
  */
+#include <linux/delay.h>
 #include <linux/file.h>
 #include <linux/ktime.h>
 #include <linux/mount.h>
@@ -41,6 +42,10 @@
 /* Longest wait for side memory in one fault: mmap_lock may be held meanwhile. */
 #define ROOM_WAIT	(HZ / 50)
 
+/* How long a writer waits for each new mark while a freeze catches up. */
+#define SLOW_MIN_US	100
+#define SLOW_MAX_US	200
+
 struct vmplat_view_part {
 	struct list_head link;		/* mem->parts, freeze_sem */
 	struct vmplat_view *view;
@@ -48,6 +53,7 @@ struct vmplat_view_part {
 	struct file *mem_file;
 	u64 first;			/* page of the view where it begins */
 	u64 nr_pages;
+	u64 nr_present;			/* pages that existed at the freeze */
 	bool live;			/* is on mem->parts */
 
 	struct xarray saved;		/* page index -> struct page or SAVED_ZERO */
@@ -140,12 +146,18 @@ static void break_view(struct vmplat_view *view, int state)
 		schedule_work(&view->drop_work);
 }
 
-static bool charge_side(struct vmplat_view *view)
+/*
+ * Few pages are beyond the limit: those on their way to the LRU at the freeze,
+ * which may be reachable by others or not. At most a per-CPU batch each.
+ */
+static bool charge_side(struct vmplat_view *view, struct folio *folio,
+			bool freezing)
 {
+	bool exempt = freezing && !folio_test_lru(folio);
 	s64 now = atomic64_add_return(PAGE_SIZE, &view->side_bytes);
 	s64 peak = atomic64_read(&view->side_peak);
 
-	if (view->side_limit && now > view->side_limit) {
+	if (view->side_limit && now > view->side_limit && !exempt) {
 		atomic64_sub(PAGE_SIZE, &view->side_bytes);
 		return false;
 	}
@@ -178,6 +190,7 @@ struct saving {
 	bool filled;		/* @copy has the content */
 	bool zero;		/* @from is all zeroes; valid once @looked */
 	bool looked;
+	bool freezing;		/* before anybody can see the view */
 };
 
 static bool needs_copy(struct vmplat_view_part *part, pgoff_t index)
@@ -205,7 +218,7 @@ static int save_to_part(struct vmplat_view_part *part, pgoff_t index,
 	if (!s->zero) {
 		if (!s->copy)
 			return -ENOBUFS;
-		if (!charge_side(view)) {
+		if (!charge_side(view, page_folio(s->from), s->freezing)) {
 			if (view->flags & VMPLAT_VIEW_F_BLOCK)
 				return -EDQUOT;
 			break_view(view, VMPLAT_VIEW_BROKEN_LIMIT);
@@ -300,6 +313,8 @@ int vmplat_write_begin(struct vmplat_mem *mem, struct folio *folio)
 	bool tried = false;
 	int err;
 
+	if (READ_ONCE(mem->slow) && !test_bit(folio->index, mem->dirty))
+		usleep_range(SLOW_MIN_US, SLOW_MAX_US);
 	/* Before any lock: an allocation may take its time. */
 	if (READ_ONCE(mem->nr_parts) && any_needs_copy(mem, folio->index))
 		s.copy = alloc_copy();
@@ -372,20 +387,17 @@ static int punch_save(struct vmplat_mem *mem, struct folio *folio)
  * @mem: the memory
  * @first: first page to go
  * @nr: how many
- * @present: bitmap of @nr bits, set to the pages that exist
  *
  * 0 with freeze_sem held until vmplat_punch_end(): a freeze between saving and
  * removing would find neither the page nor its copy. -EAGAIN, -EINTR as for
  * vmplat_write_begin(), nothing held.
  */
-int vmplat_punch_begin(struct vmplat_mem *mem, pgoff_t first, pgoff_t nr,
-		       unsigned long *present)
+int vmplat_punch_begin(struct vmplat_mem *mem, pgoff_t first, pgoff_t nr)
 {
 	unsigned int seq;
 	pgoff_t index;
 	int err = 0;
 
-	bitmap_zero(present, nr);
 	down_read(&mem->freeze_sem);
 	seq = READ_ONCE(mem->room_seq);
 	for (index = vmplat_mem_next_present(mem, first);
@@ -395,7 +407,6 @@ int vmplat_punch_begin(struct vmplat_mem *mem, pgoff_t first, pgoff_t nr,
 
 		if (!folio)
 			continue;
-		__set_bit(index - first, present);
 		err = punch_save(mem, folio);
 		folio_put(folio);
 	}
@@ -408,28 +419,6 @@ int vmplat_punch_begin(struct vmplat_mem *mem, pgoff_t first, pgoff_t nr,
 void vmplat_punch_end(struct vmplat_mem *mem)
 {
 	up_read(&mem->freeze_sem);
-}
-
-/*
- * vmplat_view_save_pinned - the freeze found a page that may be written any time
- *
- * Called with freeze_sem held exclusively and the folio locked, before anybody
- * can see the view.
- */
-int vmplat_view_save_pinned(struct vmplat_view_part *part, struct folio *folio)
-{
-	struct saving s = {
-		.from = folio_page(folio, 0),
-		.copy = alloc_copy(),
-	};
-	int err;
-
-	err = save_to_part(part, folio->index, &s);
-	if (s.copy)
-		put_page(s.copy);
-	if (err || READ_ONCE(part->view->state) != VMPLAT_VIEW_OK)
-		return -ENOMEM;
-	return 0;
 }
 
 /* ---- freeze ------------------------------------------------------------------ */
@@ -497,8 +486,53 @@ static void publish(struct vmplat_view_part *part)
 	lockdep_assert_held_write(&part->mem->freeze_sem);
 	list_add_tail(&part->link, &part->mem->parts);
 	WRITE_ONCE(part->mem->nr_parts, part->mem->nr_parts + 1);
+	part->nr_present = vmplat_mapping(part->mem)->nrpages;
 	part->live = true;
 	part->wait_ns_before = atomic64_read(&part->mem->room_wait_ns);
+}
+
+static int save_pinned_page(struct vmplat_view_part *part, struct folio *folio)
+{
+	struct saving s = {
+		.from = folio_page(folio, 0),
+		.copy = alloc_copy(),
+		.freezing = true,
+	};
+	int err = 0;
+
+	folio_lock(folio);
+	if (folio->mapping == vmplat_mapping(part->mem))
+		err = save_to_part(part, folio->index, &s);
+	folio_unlock(folio);
+	if (s.copy)
+		put_page(s.copy);
+	if (err || READ_ONCE(part->view->state) != VMPLAT_VIEW_OK)
+		return -ENOMEM;
+	return 0;
+}
+
+/*
+ * With writers blocked and everything harvested, the marks that are there again
+ * are those of pages that somebody pinned and may write without the gate. They
+ * are copied last: until every other page is protected, a CPU could still write
+ * what it concluded from a device's write that came after the copy.
+ */
+static int save_pinned(struct vmplat_view_part *part)
+{
+	struct vmplat_mem *mem = part->mem;
+	pgoff_t index;
+	int err = 0;
+
+	for (index = vmplat_dirty_next(mem, 0); index < part->nr_pages && !err;
+	     index = vmplat_dirty_next(mem, index + 1)) {
+		struct folio *folio = vmplat_mem_folio(mem, index);
+
+		if (!folio)
+			continue;
+		err = save_pinned_page(part, folio);
+		folio_put(folio);
+	}
+	return err;
 }
 
 /* The pause: writers of every memory wait from the first lock to the last. */
@@ -506,21 +540,20 @@ static int freeze_blocked(struct vmplat_view *view,
 			  struct vmplat_view_part **order)
 {
 	u64 start = ktime_get_ns();
-	int err = 0, e;
+	int err = 0;
 	u32 i;
 
 	for (i = 0; i < view->nr_parts; i++)
 		down_write_nest_lock(&order[i]->mem->freeze_sem,
 				     &vmplat_freeze_order);
-	for (i = 0; i < view->nr_parts && !err; i++) {
-		struct vmplat_view_part *part = order[i];
-
-		publish(part);
-		view->nr_protected += vmplat_dirty_harvest(part->mem, 0,
-							   part->nr_pages, part,
-							   &e);
-		err = e;
+	for (i = 0; i < view->nr_parts; i++) {
+		publish(order[i]);
+		view->nr_protected += vmplat_dirty_harvest(order[i]->mem, 0,
+							   order[i]->nr_pages,
+							   true);
 	}
+	for (i = 0; i < view->nr_parts && !err; i++)
+		err = save_pinned(order[i]);
 	for (i = 0; i < view->nr_parts; i++) {
 		if (err)
 			unpublish(order[i]);
@@ -533,10 +566,38 @@ static int freeze_blocked(struct vmplat_view *view,
 	return err;
 }
 
+/* Unblocked passes: at most so many, and none for less than a short pause. */
+#define MAX_PASSES	4
+#define FEW_PAGES	64
+
 /*
  * Most of what was written is protected while writers run; only what they write
- * meanwhile is left for the pause.
+ * meanwhile is left for the pause. As in pre-copy that may never become little,
+ * so from the second pass on writers are slowed down: each waits a moment before
+ * it makes another page writable, which is far less than a long pause for all.
  */
+static void harvest_unblocked(struct vmplat_view_part *part)
+{
+	struct vmplat_mem *mem = part->mem;
+	int pass;
+
+	for (pass = 0; pass < MAX_PASSES; pass++) {
+		part->view->nr_protected +=
+			vmplat_dirty_harvest(mem, 0, part->nr_pages, true);
+		if (atomic64_read(&mem->nr_dirty) <= FEW_PAGES)
+			break;
+		WRITE_ONCE(mem->slow, true);
+	}
+}
+
+static void speed_up(struct vmplat_view *view)
+{
+	u32 i;
+
+	for (i = 0; i < view->nr_parts; i++)
+		WRITE_ONCE(view->parts[i].mem->slow, false);
+}
+
 static int freeze(struct vmplat_view *view, struct vmplat_view_part **order)
 {
 	u32 i, locked = 0;
@@ -549,11 +610,10 @@ static int freeze(struct vmplat_view *view, struct vmplat_view_part **order)
 	for (i = 0; i < view->nr_parts && !err; i++)
 		err = check_log(order[i]);
 	for (i = 0; i < view->nr_parts && !err; i++)
-		view->nr_protected += vmplat_dirty_harvest(order[i]->mem, 0,
-							   order[i]->nr_pages,
-							   NULL, NULL);
+		harvest_unblocked(order[i]);
 	if (!err)
 		err = freeze_blocked(view, order);
+	speed_up(view);
 	while (locked--)
 		mutex_unlock(&order[locked]->mem->lock);
 	up_read(&vmplat_freeze_order);
@@ -620,7 +680,10 @@ static int init_part(struct vmplat_view *view, struct vmplat_view_part *part,
 	xa_init_flags(&part->saved, XA_FLAGS_ACCOUNT);
 	memcpy(part->id, from->id, sizeof(part->id));
 
-	file = vmplat_mem_fget(from->mem_fd, FMODE_READ);
+	/* To make its writers wait takes the right to write. */
+	file = vmplat_mem_fget(from->mem_fd,
+			       view->flags & VMPLAT_VIEW_F_BLOCK ?
+			       FMODE_READ | FMODE_WRITE : FMODE_READ);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 	part->mem_file = file;
@@ -915,7 +978,7 @@ static size_t copy_saved(void *entry, size_t offset, size_t bytes,
 
 	if (xa_is_value(entry))
 		return iov_iter_zero(bytes, to);
-	copied = copy_page_to_iter(entry, offset, bytes, to);
+	copied = vmplat_copy_page(entry, offset, bytes, to);
 	put_page(entry);
 	return copied;
 }
@@ -924,15 +987,14 @@ static size_t copy_saved(void *entry, size_t offset, size_t bytes,
 static ssize_t copy_live(struct vmplat_view_part *part, pgoff_t index,
 			 size_t offset, size_t bytes, struct iov_iter *to)
 {
-	struct folio *folio = vmplat_mem_folio(part->mem, index);
+	struct folio *folio;
 	size_t copied;
 
-	if (!folio) {
-		if (vmplat_fill_missing(part->mem, index))
-			return -EAGAIN;
+	if (vmplat_mem_find(part->mem, index, &folio))
+		return -EAGAIN;
+	if (!folio)
 		return iov_iter_zero(bytes, to);
-	}
-	copied = copy_page_to_iter(folio_page(folio, 0), offset, bytes, to);
+	copied = vmplat_copy_page(folio_page(folio, 0), offset, bytes, to);
 	folio_put(folio);
 	return copied;
 }
@@ -1007,8 +1069,7 @@ static ssize_t view_read_iter(struct kiocb *iocb, struct iov_iter *to)
  */
 static bool part_has(struct vmplat_view_part *part, pgoff_t index)
 {
-	bool live = vmplat_mem_next_present(part->mem, index) == index ||
-		    vmplat_fill_missing(part->mem, index);
+	bool live = vmplat_mem_has(part->mem, index);
 	void *entry;
 
 	smp_rmb();	/* pairs with smp_wmb() in save_to_parts() */
@@ -1018,11 +1079,9 @@ static bool part_has(struct vmplat_view_part *part, pgoff_t index)
 
 static pgoff_t next_candidate(struct vmplat_view_part *part, pgoff_t index)
 {
-	pgoff_t live = vmplat_mem_next_present(part->mem, index);
+	pgoff_t live = vmplat_mem_next(part->mem, index);
 	unsigned long saved = index;
 
-	if (vmplat_fill_missing(part->mem, index))
-		return index;
 	smp_rmb();	/* as in part_has() */
 	if (!xa_find(&part->saved, &saved, ULONG_MAX, XA_PRESENT))
 		saved = ULONG_MAX;
@@ -1062,6 +1121,10 @@ static loff_t seek_in_view(struct vmplat_view *view, loff_t offset, bool data)
 		if (found < part->nr_pages)
 			break;
 	}
+	/* What was copied is gone by then, and looks like holes. */
+	smp_rmb();
+	if (READ_ONCE(view->state) != VMPLAT_VIEW_OK)
+		return -ENODATA;
 	if (page >= view->nr_pages)
 		return data ? -ENXIO : size;
 	return max_t(loff_t, offset, page << PAGE_SHIFT);
@@ -1122,8 +1185,33 @@ static int view_setattr(struct vmplat_idmap *idmap, struct dentry *dentry,
 	return simple_setattr(idmap, dentry, attr);
 }
 
+/* To tar -S a file without blocks is one hole, whatever lseek says. */
+static int view_getattr(struct vmplat_idmap *idmap, const struct path *path,
+			struct kstat *stat, u32 mask, unsigned int flags)
+{
+	struct inode *inode = d_inode(path->dentry);
+	struct vmplat_view *view = inode->i_private;
+	u64 nr = 0;
+	u32 i;
+
+	for (i = 0; i < view->nr_parts; i++) {
+		const struct vmplat_view_part *part = &view->parts[i];
+
+		if (vmplat_fill_next_missing(part->mem, 0) != ULONG_MAX)
+			nr += part->nr_pages;
+		else if (view->flags & VMPLAT_VIEW_F_INCREMENT)
+			nr += part->nr_marks;
+		else
+			nr += part->nr_present;
+	}
+	vmplat_generic_fillattr(idmap, mask, inode, stat);
+	stat->blocks = nr << (PAGE_SHIFT - 9);
+	return 0;
+}
+
 const struct inode_operations vmplat_view_iops = {
 	.setattr = view_setattr,
+	.getattr = view_getattr,
 };
 
 const struct file_operations vmplat_view_fops = {

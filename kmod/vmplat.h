@@ -8,6 +8,7 @@
  * Lock order, outermost first:
  *
  *   inode->i_rwsem            length, write(2), fallocate
+ *   log->cmd_lock             commands of one log; copies to user space
  *   mem->lock                 harvests, logs, the log side of views
  *   mem->freeze_sem           held shared by whoever makes a page writable or
  *                             removes one, exclusively by a freeze
@@ -64,6 +65,12 @@ struct vmplat_sb {
  * KVM flushes, fewer means that a writer waits less for one of them.
  */
 #define VMPLAT_BATCH	256
+#define VMPLAT_SPAN	4096	/* pages between the first and the last of them */
+
+struct vmplat_batch {
+	struct folio *folios[VMPLAT_BATCH];	/* locked, ascending */
+	DECLARE_BITMAP(ignored, VMPLAT_SPAN);
+};
 
 struct vmplat_mem {
 	struct inode inode;
@@ -84,7 +91,7 @@ struct vmplat_mem {
 	unsigned long *summary;		/* one bit a word of @dirty */
 	atomic64_t nr_dirty;
 	u64 nr_harvests;		/* @lock */
-	struct folio **batch;		/* @lock: VMPLAT_BATCH of them, if @used */
+	struct vmplat_batch *batch;	/* @lock; there once @used */
 
 	struct list_head logs;		/* @lock */
 	wait_queue_head_t log_wq;	/* pollers of logs */
@@ -92,6 +99,7 @@ struct vmplat_mem {
 
 	struct list_head parts;		/* freeze_sem: parts of live views */
 	int nr_parts;			/* freeze_sem to write: length of @parts */
+	bool slow;			/* a freeze wants few new marks */
 	wait_queue_head_t room_wq;	/* writers waiting for side memory */
 	unsigned int room_seq;		/* counts reasons to look again */
 	atomic64_t room_wait_ns;
@@ -122,18 +130,21 @@ int vmplat_mem_resize(struct vmplat_mem *mem, loff_t bytes);
 void vmplat_mem_remove(struct vmplat_mem *mem, pgoff_t first, pgoff_t nr);
 void vmplat_mem_uncharge_removed(struct vmplat_mem *mem);
 struct folio *vmplat_mem_folio(struct vmplat_mem *mem, pgoff_t index);
-bool vmplat_mem_folio_present(struct vmplat_mem *mem, pgoff_t index);
+int vmplat_mem_find(struct vmplat_mem *mem, pgoff_t index, struct folio **folio);
+bool vmplat_mem_has(struct vmplat_mem *mem, pgoff_t index);
 struct folio *vmplat_mem_folio_get(struct vmplat_mem *mem, pgoff_t index);
 int vmplat_mem_folio_add(struct vmplat_mem *mem, pgoff_t index,
 			 struct folio *folio, bool filling);
 struct folio *vmplat_mem_folio_alloc(struct vmplat_mem *mem);
 pgoff_t vmplat_mem_next_present(struct vmplat_mem *mem, pgoff_t index);
+pgoff_t vmplat_mem_next(struct vmplat_mem *mem, pgoff_t index);
 
 /* ---- dirty.c: what may have been written -------------------------------- */
 
 void vmplat_dirty_set(struct vmplat_mem *mem, pgoff_t index);
 u64 vmplat_dirty_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
-			 struct vmplat_view_part *freezing, int *err);
+			 bool strict);
+pgoff_t vmplat_dirty_next(struct vmplat_mem *mem, pgoff_t index);
 
 /* ---- log.c --------------------------------------------------------------- */
 
@@ -142,6 +153,8 @@ struct vmplat_log {
 	struct file *mem_file;
 	struct vmplat_mem *mem;
 	u64 threshold;
+
+	struct mutex cmd_lock;		/* one LOG_FETCH or LOG_END; outside mem->lock */
 
 	/* All below: mem->lock. */
 	unsigned long *bits;		/* marked */
@@ -168,17 +181,18 @@ extern struct rw_semaphore vmplat_freeze_order;
 
 int vmplat_view_create(struct vmplat_cmd *cmd);
 void vmplat_view_free(struct inode *inode);
-int vmplat_view_save_pinned(struct vmplat_view_part *part, struct folio *folio);
 int vmplat_write_begin(struct vmplat_mem *mem, struct folio *folio);
-int vmplat_punch_begin(struct vmplat_mem *mem, pgoff_t first, pgoff_t nr,
-		       unsigned long *present);
+int vmplat_punch_begin(struct vmplat_mem *mem, pgoff_t first, pgoff_t nr);
 void vmplat_punch_end(struct vmplat_mem *mem);
 
 /* ---- fill.c -------------------------------------------------------------- */
 
 int vmplat_fill_create(struct vmplat_cmd *cmd);
 bool vmplat_fill_missing(struct vmplat_mem *mem, pgoff_t index);
+pgoff_t vmplat_fill_next_missing(struct vmplat_mem *mem, pgoff_t index);
+void vmplat_fill_supplied(struct vmplat_mem *mem, pgoff_t index);
 int vmplat_fill_wait(struct vmplat_mem *mem, pgoff_t index);
+bool vmplat_fill_is_dead(struct vmplat_mem *mem);
 void vmplat_fill_free(struct vmplat_fill *fill);
 
 /* ---- file.c, fs.c --------------------------------------------------------- */

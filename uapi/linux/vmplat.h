@@ -49,6 +49,7 @@
  *   ERANGE      a page range lies beyond the end of the object
  *   ENOMEM      out of memory, or over the memory cgroup's limit
  *   EMFILE      the caller's file descriptor table is full
+ *   EINTR       a signal came while waiting; nothing was done
  */
 
 #define VMPLAT_IOC_TYPE		0xb7
@@ -248,8 +249,9 @@ enum vmplat_log_end_flags {
  * @flags: &enum vmplat_log_end_flags
  * @id: the log's new label, unless it is all zero or this is an abort
  *
- * EBUSY: a view holds the log's marks; EINVAL: an abort with a label. Ending when
- * nothing is borrowed is no error.
+ * Forgetting marks without giving a label takes the old one away: it would no
+ * longer be true. EBUSY: a view holds the log's marks; EINVAL: an abort with a
+ * label. Ending when nothing is borrowed is no error.
  */
 struct vmplat_log_end {
 	__u32 size;
@@ -307,8 +309,11 @@ struct vmplat_view_mem {
  *	marked, and every memory needs a log. Without it they show what was
  *	allocated. Reading gives the whole image either way.
  * @VMPLAT_VIEW_F_BLOCK: when @side_bytes is used up, writers wait for room
- *	(VMPLAT_VIEW_DISCARD, or the view's end). Without it the view breaks:
- *	reads give ENODATA from then on, and writers go on.
+ *	(VMPLAT_VIEW_DISCARD, or the view's end); every memory must be open for
+ *	writing. A kernel that writes on a process's behalf, as for a vCPU, may
+ *	hold that process's mmap_lock meanwhile, so let another process read the
+ *	view. Without it the view breaks: reads and lseek(SEEK_DATA) give ENODATA
+ *	from then on, and writers go on.
  */
 enum vmplat_view_create_flags {
 	VMPLAT_VIEW_F_INCREMENT	= 1 << 0,
@@ -332,8 +337,9 @@ enum vmplat_view_create_flags {
  * are borrowed by the view until VMPLAT_VIEW_COMMIT forgets them; closing the
  * view without it gives them back.
  *
- * EBUSY: marks of a log are borrowed already; ESTALE: a label does not match;
- * EINVAL: a log belongs to another memory, a memory is given twice, or an
+ * Pages that are pinned for I/O at the freeze count against @side_bytes at once;
+ * ENOMEM if they do not fit. EBUSY: marks of a log are borrowed already; ESTALE: a
+ * label does not match; EINVAL: a log belongs to another memory, a memory is given twice, or an
  * increment lacks a log.
  */
 struct vmplat_view_create {
@@ -496,7 +502,7 @@ struct vmplat_fill_end {
  * @flags: must be 0
  * @out_nr_pages: pages of the memory
  * @out_nr_filled: pages supplied so far
- * @out_nr_demanded: pages somebody had to wait for so far
+ * @out_nr_demanded: times somebody had to wait for a page so far
  * @out_wait_ns: how long they waited, all together
  */
 struct vmplat_fill_status {
