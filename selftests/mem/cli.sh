@@ -20,7 +20,7 @@ out=$tmp/out
 m=$tmp/mnt
 mkdir "$m"
 mount -t vmplatfs -o size=256M none "$m"
-trap 'kill $writer 2>/dev/null; wait; umount "$m"; rm -rf "$tmp"' EXIT
+trap 'rm -f "$tmp/go"; wait; umount "$m"; rm -rf "$tmp"' EXIT
 
 check "info" says '"loaded": true' vmplat info --json
 check "info for people" says 'module interface' vmplat info
@@ -32,7 +32,8 @@ check "leaves nothing behind" test ! -e "$tmp/x"
 check "odd size" status 2 vmplat mem create --size 1000 "$m/x"
 check "show" says '"bytes": 33554432' vmplat mem show --json "$m/a"
 check "show no memory" says 'not a memory file' vmplat mem show /etc/passwd
-(while :; do dd if=/dev/urandom of="$m/a" bs=64K count=16 seek=$((RANDOM % 496)) conv=notrunc status=none; done) &
+touch "$tmp/go"
+(while [ -e "$tmp/go" ]; do dd if=/dev/urandom of="$m/a" bs=64K count=16 seek=$((RANDOM % 496)) conv=notrunc status=none; done) &
 writer=$!
 check "log watch" vmplat log watch -i 0.5 -n 4 --json "$m/a"
 cp "$out" "$tmp/watch"
@@ -42,8 +43,8 @@ check "view" vmplat view -o "$tmp/image" "$m/a"
 check "has the length" test "$(stat -c %s "$tmp/image")" = 33554432
 check "does not overwrite" status 1 vmplat view -o "$tmp/image" "$m/a"
 check "with waiting writers" vmplat view --side 64K --block --json -o "$tmp/image2" "$m/a"
-kill $writer
-wait $writer 2>/dev/null
+rm "$tmp/go"
+wait $writer
 check "at rest" vmplat view -o "$tmp/image3" "$m/a"
 check "it is the file" cmp "$tmp/image3" "$m/a"
 vmplat mem create --size 8M "$m/sparse"

@@ -154,6 +154,15 @@ bool bit(const uint64_t *bits, uint64_t nr)
 	return bits[nr / 64] >> (nr % 64) & 1;
 }
 
+void lru_drain(void)
+{
+	int fd = open("/proc/sys/vm/compact_memory", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, "1", 1) != 1)
+		diag("compact_memory: %s", strerror(errno));
+	close(fd);
+}
+
 static char mount_dir[64];
 
 static void unmount(void)

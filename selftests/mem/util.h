@@ -48,6 +48,11 @@ void *map_mem(int fd, uint64_t bytes);
 /* Read exactly @bytes at @at. */
 int read_all(int fd, void *buf, size_t bytes, off_t at);
 bool bit(const uint64_t *bits, uint64_t nr);
+/*
+ * A page on its way to the LRU has a reference nobody can tell from a pin, and is
+ * reported again. Before exact numbers are compared, wait until there is none.
+ */
+void lru_drain(void);
 
 /* A directory with a vmplatfs mounted on it, gone when the test ends. */
 const char *fs_mount(const char *options);

@@ -554,7 +554,7 @@ static void test_view_create(void)
 {
 	struct vmplat_view_mem m[VMPLAT_VIEW_MAX_MEMS + 1];
 	int other_mem, other_log, v, fds;
-	int fill_fd;
+	int fill_fd, ro;
 
 	fx_open();
 	other_mem = need(mem_new(PAGE));
@@ -602,6 +602,10 @@ static void test_view_create(void)
 	view_errno(EBUSY, "marks borrowed by a fetch", m, 1, 0);
 	need(log_end(fx.fd[LOG], VMPLAT_LOG_END_F_ABORT, NULL));
 
+	ro = need(reopen(fx.fd[MEM], O_RDONLY));
+	fails(view_of(ro, -1, VMPLAT_VIEW_F_BLOCK, PAGE), EACCES,
+	      "VIEW_CREATE: who may only read may not make writers wait");
+	close(ro);
 	fill_fd = view_of(fx.fill_mem, -1, 0, 0);
 	diag("freezing a memory that is being filled: %s", fill_fd < 0 ? strerror(errno) : "allowed");
 	if (fill_fd >= 0)
@@ -633,6 +637,7 @@ static void test_view_ops(void)
 	fails(pread(full, fx.page, PAGE, 3 * PAGE), ENODATA, "view: a discarded page is ENODATA");
 	ok(pread(full, fx.page, 2 * PAGE, 2 * PAGE) == PAGE, "view: a read stops before it");
 
+	lru_drain();
 	m = (struct vmplat_view_mem) { .mem_fd = fx.fd[MEM], .log_fd = fx.fd[LOG] };
 	v = need(view_new(&m, 1, VMPLAT_VIEW_F_INCREMENT, 0));
 	id[0] = 5;

@@ -149,11 +149,13 @@ static int report(struct copy *c, bool json)
 	return cli_json(o);
 }
 
-static int open_mems(struct vmplat *dev, char **paths, size_t nr,
+/* To make writers wait takes the right to write. */
+static int open_mems(struct vmplat *dev, char **paths, size_t nr, uint32_t flags,
 		     struct vmplat_freeze_mem *mems)
 {
 	for (size_t i = 0; i < nr; i++) {
-		int fd = open(paths[i], O_RDONLY | O_CLOEXEC), rc;
+		int mode = flags & VMPLAT_VIEW_F_BLOCK ? O_RDWR : O_RDONLY;
+		int fd = open(paths[i], mode | O_CLOEXEC), rc;
 
 		if (fd < 0)
 			return cli_fail("%s: %s", paths[i], strerror(errno));
@@ -175,7 +177,7 @@ static int freeze_and_copy(struct copy *c, char **paths, size_t nr, uint32_t fla
 	rc = cli_open_device(&dev);
 	if (rc)
 		return rc;
-	rc = open_mems(dev, paths, nr, mems);
+	rc = open_mems(dev, paths, nr, flags, mems);
 	if (rc)
 		goto close_mems;
 	c->page_bytes = vmplat_page_bytes(dev);
