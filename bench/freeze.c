@@ -109,6 +109,7 @@ static double ours(double *worst)
 	munmap(map, BYTES);
 	vmplat_mem_close(what.mem);
 	*worst = median(stall, ROUNDS);
+	median(blocked, ROUNDS);
 	note("freeze: blocked %.0f to %.0f us", blocked[0] / 1e3, blocked[ROUNDS - 1] / 1e3);
 	return median(blocked, ROUNDS);
 }
@@ -243,6 +244,7 @@ int main(int argc, char **argv)
 {
 	static const struct bench benches[] = {
 		{ "freeze-block-vs-fullwp", block },
+		{ "freeze-block-instructions", block },
 		{ "view-drain-vs-memfd", drain },
 	};
 
