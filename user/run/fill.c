@@ -178,6 +178,15 @@ static _Noreturn void complete(struct filler *f)
 	leave(f, &v);
 }
 
+/* who waits for the end of the VM's output must not wait for us */
+static void drop_stdio(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int fd = 0; fd <= 2 && null >= 0; fd++)
+		dup2(null, fd);
+}
+
 static _Noreturn void process_main(struct filler *f)
 {
 	void *buf = malloc(STREAM_BYTES);
@@ -186,6 +195,7 @@ static _Noreturn void process_main(struct filler *f)
 	uint64_t off = 0;
 	int ret;
 
+	drop_stdio();
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_NAME, "fill-stream");
 	if (!buf || pthread_create(&server, NULL, server_main, f))

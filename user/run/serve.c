@@ -63,7 +63,9 @@ static int go_background(int *ready, char *err, size_t err_bytes, bool *parent)
 		return 0;
 	}
 	close(p[1]);
-	while (at < sizeof(text) - 1 && (n = read(p[0], text + at, sizeof(text) - 1 - at)) > 0)
+	/* not until the end: processes the child starts have the pipe, too */
+	while (text[0] != '+' && at < sizeof(text) - 1 &&
+	       (n = read(p[0], text + at, sizeof(text) - 1 - at)) > 0)
 		at += (size_t)n;
 	close(p[0]);
 	if (at && text[0] == '+')

@@ -1,0 +1,114 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# The life of a guest with two CPUs and a disk: boots, is paused, snapshotted while it works, killed, restored,
+# snapshotted again as an increment on what it came from, reset, powered off. Runs in the test host.
+n=0 bad=0
+check() {	# NAME COMMAND...
+	local name=$1
+	shift
+	n=$((n + 1))
+	if "$@" >"$out" 2>&1; then echo "ok $n $name"; else
+		echo "not ok $n $name"
+		sed 's/^/# /' "$out"
+		bad=1
+	fi
+}
+not() { ! "$@"; }
+says() { local text=$1; shift; "$@" 2>&1 | tee "$out.say" | grep -q -- "$text" || { cat "$out.say"; false; }; }
+# wait until the console in $1 has a line that matches $2, at most $3 seconds
+wait_for() {
+	local end=$((SECONDS + ${3:-120}))
+	until grep -q -- "$2" "$1" 2>/dev/null; do
+		[ $SECONDS -lt $end ] || { tail -5 "$1"; return 1; }
+		sleep 0.2
+	done
+}
+ticks() { grep -c '^TICK' "$1" 2>/dev/null || true; }
+last() { grep '^TICK' "$1" | tail -1 | cut -d' ' -f2; }
+moves() {	# the guest of console $1 goes on: three more ticks
+	local want=$(($(ticks "$1") + 3)) end=$((SECONDS + 60))
+	until [ "$(ticks "$1")" -ge $want ]; do
+		[ $SECONDS -lt $end ] || { tail -3 "$1"; return 1; }
+		sleep 0.2
+	done
+}
+stands() { local a; a=$(ticks "$1"); sleep 3; [ "$(ticks "$1")" = "$a" ]; }
+
+tmp=$(mktemp -d)
+out=$tmp/out
+export VMPLAT_RUN_DIR=$tmp/vms VMPLAT_STORE=$tmp/store VMPLAT_VM_DIR=$tmp/disks
+trap 'for v in a b; do vmplat vm stop $v 2>/dev/null; done; rm -rf "$tmp"' EXIT
+truncate -s 16M "$tmp/disk.raw"
+
+# Each tick checks a file in memory, writes its number to the disk and reads it back from there.
+script='dd if=/dev/urandom of=/tmp/f bs=1M count=8 2>/dev/null; md5sum /tmp/f >/tmp/sum; nproc; n=0;
+while true; do read c </dev/vda; [ $n = 0 ] || [ x$c = x$n ] || echo DISK-BAD $n $c; md5sum -cs /tmp/sum || echo MEM-BAD;
+n=$((n+1)); echo $n | dd of=/dev/vda conv=notrunc,sync bs=4096 2>/dev/null; sync; echo 3 >/proc/sys/vm/drop_caches;
+echo TICK $n $(cut -d. -f1 /proc/uptime); [ -e /tmp/end ] && poweroff -f; sleep 0.2; done'
+script=${script//$'\n'/ }
+
+check "no kernel" says "which kernel" vmplat run
+check "what is no kernel" says "neither a bzImage nor an ELF" vmplat run --kernel /etc/passwd
+check "too little memory" says "must be 32 MiB" vmplat run --kernel "$VMPLAT_GUEST_KERNEL" --memory 1M
+check "no such disk" says "$tmp/nodisk" vmplat run --kernel "$VMPLAT_GUEST_KERNEL" --disk "$tmp/nodisk"
+
+check "starts in the background" vmplat run --name a --detach --console "$tmp/a" --kernel "$VMPLAT_GUEST_KERNEL" \
+	--initrd "$VMPLAT_GUEST_INITRD" --memory 192M --cpus 2 --disk "$tmp/disk.raw" \
+	--cmdline "console=ttyS0 quiet script=\"$script\""
+check "its name is taken" says "running already" vmplat run --name a --kernel "$VMPLAT_GUEST_KERNEL"
+check "boots and works" wait_for "$tmp/a" '^TICK 2 '
+check "sees both CPUs" grep -q '^2' "$tmp/a"
+check "list" says running vmplat vm list
+check "show" says '"cpus": 2' vmplat vm show a --json
+check "the socket is private" test "$(stat -c %a "$tmp/vms/a.sock")" = 600
+
+check "pause" vmplat vm pause a
+check "is paused" says paused vmplat vm list
+check "pause twice" says "it is paused" vmplat vm pause a
+check "stands still" stands "$tmp/a"
+check "resume" vmplat vm resume a
+check "goes on" moves "$tmp/a"
+
+check "increment on nothing" not vmplat vm snapshot --base nosuch a s0
+check "full snapshot while it works" vmplat vm snapshot a s1
+sed 's/^/# /' "$out"
+check "goes on after it" moves "$tmp/a"
+check "increment" vmplat vm snapshot --base s1 a s2
+sed 's/^/# /' "$out"
+check "increment on an older one" not vmplat vm snapshot --base s1 a s3
+at=$(last "$tmp/a")
+check "goes on after that" moves "$tmp/a"
+check "verify" vmplat snap verify s2
+
+pid=$(vmplat vm show a --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')
+kill -9 "$pid"
+sleep 1
+check "a killed one is dead" says dead vmplat vm list
+check "restore" timeout 120 vmplat restore s2 --detach --console "$tmp/b" --name b
+check "works again" wait_for "$tmp/b" '^TICK' 60
+first=$(grep '^TICK' "$tmp/b" | head -1 | cut -d' ' -f2)
+echo "# snapshot at tick $at, restored at $first"
+check "where it was" test "$first" -le $((at + 2)) -a "$first" -gt 2
+check "and goes on" moves "$tmp/b"
+check "disk refused for a second one" says "there already" vmplat restore s2 --name b2 --disk "$tmp/disk.raw" --console none
+check "increment on what it came from" vmplat vm snapshot --base s2 b s4
+sed 's/^/# /' "$out"
+check "goes on after it all" moves "$tmp/b"
+check "neither memory nor disk was ever wrong" not grep -E 'BAD' "$tmp/a" "$tmp/b"
+
+before=$(wc -c <"$tmp/b")
+check "reset" vmplat vm reset b
+rebooted() { tail -c +"$before" "$tmp/b" | grep -q '^TICK 1 '; }
+check_reset() { local end=$((SECONDS + 120)); until rebooted; do [ $SECONDS -lt $end ] || return 1; sleep 0.5; done; }
+check "boots again" check_reset
+check "stop" vmplat vm stop b
+check "nothing runs" not grep -q running <(vmplat vm list)
+
+check "powers itself off" timeout 120 vmplat run --name a --console "$tmp/c" --kernel "$VMPLAT_GUEST_KERNEL" \
+	--initrd "$VMPLAT_GUEST_INITRD" --memory 128M --cmdline 'quiet script="poweroff -f"' </dev/null
+check "a guest's reboot ends it when asked" timeout 120 vmplat run --no-reboot --name a --console "$tmp/c" \
+	--kernel "$VMPLAT_GUEST_KERNEL" --initrd "$VMPLAT_GUEST_INITRD" --memory 128M --cmdline 'quiet script="true"' </dev/null
+check "memfd has no snapshots" says "memfd" sh -c 'vmplat run --name a --detach --console none --memory-backend memfd \
+	--kernel "$VMPLAT_GUEST_KERNEL" --memory 64M; vmplat vm snapshot a s9'
+echo "1..$n"
+exit $bad
