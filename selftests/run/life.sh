@@ -56,7 +56,7 @@ check "starts in the background" vmplat run --name a --detach --console "$tmp/a"
 	--initrd "$VMPLAT_GUEST_INITRD" --memory 192M --cpus 2 --disk "$tmp/disk.raw" \
 	--cmdline "console=ttyS0 quiet script=\"$script\""
 check "its name is taken" says "running already" vmplat run --name a --kernel "$VMPLAT_GUEST_KERNEL"
-check "boots and works" wait_for "$tmp/a" '^TICK 2 '
+check "boots and works" wait_for "$tmp/a" '^TICK 2 ' 280
 check "sees both CPUs" grep -q '^2' "$tmp/a"
 check "list" says running vmplat vm list
 check "show" says '"cpus": 2' vmplat vm show a --json
@@ -84,7 +84,7 @@ pid=$(vmplat vm show a --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')
 kill -9 "$pid"
 sleep 1
 check "a killed one is dead" says dead vmplat vm list
-check "restore" timeout 120 vmplat restore s2 --detach --console "$tmp/b" --name b
+check "restore" timeout 280 vmplat restore s2 --detach --console "$tmp/b" --name b
 check "works again" wait_for "$tmp/b" '^TICK' 60
 first=$(grep '^TICK' "$tmp/b" | head -1 | cut -d' ' -f2)
 echo "# snapshot at tick $at, restored at $first"
@@ -99,14 +99,14 @@ check "neither memory nor disk was ever wrong" not grep -E 'BAD' "$tmp/a" "$tmp/
 before=$(wc -c <"$tmp/b")
 check "reset" vmplat vm reset b
 rebooted() { tail -c +"$before" "$tmp/b" | grep -q '^TICK 1 '; }
-check_reset() { local end=$((SECONDS + 120)); until rebooted; do [ $SECONDS -lt $end ] || return 1; sleep 0.5; done; }
+check_reset() { local end=$((SECONDS + 280)); until rebooted; do [ $SECONDS -lt $end ] || return 1; sleep 0.5; done; }
 check "boots again" check_reset
 check "stop" vmplat vm stop b
 check "nothing runs" not grep -q running <(vmplat vm list)
 
-check "powers itself off" timeout 120 vmplat run --name a --console "$tmp/c" --kernel "$VMPLAT_GUEST_KERNEL" \
+check "powers itself off" timeout 280 vmplat run --name a --console "$tmp/c" --kernel "$VMPLAT_GUEST_KERNEL" \
 	--initrd "$VMPLAT_GUEST_INITRD" --memory 128M --cmdline 'quiet script="poweroff -f"' </dev/null
-check "a guest's reboot ends it when asked" timeout 120 vmplat run --no-reboot --name a --console "$tmp/c" \
+check "a guest's reboot ends it when asked" timeout 280 vmplat run --no-reboot --name a --console "$tmp/c" \
 	--kernel "$VMPLAT_GUEST_KERNEL" --initrd "$VMPLAT_GUEST_INITRD" --memory 128M --cmdline 'quiet script="true"' </dev/null
 check "memfd has no snapshots" says "memfd" sh -c 'vmplat run --name a --detach --console none --memory-backend memfd \
 	--kernel "$VMPLAT_GUEST_KERNEL" --memory 64M; vmplat vm snapshot a s9'
