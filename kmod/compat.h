@@ -128,37 +128,45 @@ static inline int vmplat_folio_mapcount(struct folio *folio)
 }
 
 /*
- * Write-protect the PTEs that map @folios, which the caller has locked and which
- * lie within @nr pages from @first; those of pages between them may be, too.
- * They are left clean as well: mprotect(2) and NUMA balancing make a dirty PTE
- * of a shared mapping writable without asking (can_change_pte_writable()). The
- * dirty bits themselves mean nothing here, @ignored is room for @nr of them.
- * wp_shared_mapping_range() needs CONFIG_MAPPING_DIRTY_HELPERS, which cloud
- * flavours lack; folio_mkclean() is exported everywhere.
+ * Take write permission and the dirty bit from the PTEs that map @folios, which
+ * the caller has locked and which lie within @nr pages from @first. PTEs of pages
+ * between them may lose theirs, too.
+ *
+ * The dirty bits themselves mean nothing here, but they must go: mprotect(2) and
+ * NUMA balancing make a dirty PTE of a shared mapping writable without asking
+ * (can_change_pte_writable()). folio_mkclean() takes both in one step and is
+ * exported everywhere. For longer runs two walks over the range cost less, where
+ * CONFIG_MAPPING_DIRTY_HELPERS is there (cloud flavours lack it). In the moment
+ * between them a PTE may become writable again; a third walk finds none, or finds
+ * it and begins anew. @ignored is room for @nr bits.
  */
 #ifdef CONFIG_MAPPING_DIRTY_HELPERS
 #define VMPLAT_BATCH_WP	1
-static inline void vmplat_write_protect(struct address_space *mapping,
-					pgoff_t first, pgoff_t nr,
-					struct folio **folios, size_t nr_folios,
-					unsigned long *ignored)
-{
-	pgoff_t start = nr, end = 0;
-
-	wp_shared_mapping_range(mapping, first, nr);
-	clean_record_shared_mapping_range(mapping, first, nr, first, ignored,
-					  &start, &end);
-}
+#define VMPLAT_SHORT_RUN	4
 #else
 #define VMPLAT_BATCH_WP	0
+#define VMPLAT_SHORT_RUN	SIZE_MAX
+#endif
+
 static inline void vmplat_write_protect(struct address_space *mapping,
 					pgoff_t first, pgoff_t nr,
 					struct folio **folios, size_t nr_folios,
 					unsigned long *ignored)
 {
-	while (nr_folios--)
-		folio_mkclean(*folios++);
-}
+	if (nr_folios < VMPLAT_SHORT_RUN) {
+		while (nr_folios--)
+			folio_mkclean(*folios++);
+		return;
+	}
+#ifdef CONFIG_MAPPING_DIRTY_HELPERS
+	wp_shared_mapping_range(mapping, first, nr);
+	do {
+		pgoff_t start = nr, end = 0;
+
+		clean_record_shared_mapping_range(mapping, first, nr, first,
+						  ignored, &start, &end);
+	} while (wp_shared_mapping_range(mapping, first, nr));
 #endif
+}
 
 #endif /* VMPLAT_COMPAT_H */
