@@ -392,6 +392,7 @@ static void test_side_limit(void)
 	struct vmplat_view_status st;
 
 	memset(map, 'a', 64 * PAGE);
+	lru_drain();
 	log = need(log_new(fd, VMPLAT_LOG_F_ALL_DIRTY, 0));
 	view = need(view_of(fd, log, 0, 4 * PAGE));
 	for (int i = 0; i < 4; i++)
@@ -451,6 +452,7 @@ static void test_block(void)
 	int at;
 
 	memset(b.map, 'a', 32 * PAGE);
+	lru_drain();
 	view = need(view_of(fd, -1, VMPLAT_VIEW_F_BLOCK, 8 * PAGE));
 	pthread_create(&t, NULL, blocked_writer, &b);
 	at = settle(&b);
@@ -478,6 +480,7 @@ static void test_block_kill(void)
 	pid_t pid;
 
 	memset(map, 'a', 32 * PAGE);
+	lru_drain();
 	view = need(view_of(fd, -1, VMPLAT_VIEW_F_BLOCK, 4 * PAGE));
 	pid = need(fork());
 	if (!pid) {
@@ -487,7 +490,7 @@ static void test_block_kill(void)
 		}
 		_exit(0);
 	}
-	while (*progress < 4)
+	for (int i = 0; i < 5000 && *progress < 4; i++)
 		usleep(1000);
 	usleep(200000);
 	is_int(*progress, 4, "a second process waits");
