@@ -73,7 +73,11 @@ static int execute(const struct vmplat_ioctl_op *op, struct vmplat_cmd *cmd,
 	int write_err = write_outputs(op, uarg, cmd->arg);
 
 	/* Also on an error: an output may say how far the command got. */
-	return err ? err : write_err;
+	if (err)
+		return err;
+	if (op->finish)
+		op->finish(cmd, write_err);
+	return write_err;
 }
 
 /*

@@ -149,8 +149,8 @@ static void unborrow_range(struct vmplat_log *log, u64 first, u64 end,
 	if (first >= end)
 		return;
 	mutex_lock(&mem->lock);
-	for (word = first / BITS_PER_LONG; word <= (end - 1) / BITS_PER_LONG;
-	     word++) {
+	for (word = first / BITS_PER_LONG;
+	     word <= (end - 1) / BITS_PER_LONG && log->nr_borrowed; word++) {
 		unsigned long bits = log->borrowed[word] &
 				     word_mask(word, first, end);
 
@@ -182,10 +182,10 @@ static s64 take_chunk(struct fetch *f, u64 word, u64 nr_words, u64 first, u64 en
 		mutex_unlock(&log->mem->lock);
 		return -EBUSY;
 	}
-	for (i = 0; i < nr_words; i++) {
+	memset(f->page, 0, nr_words * sizeof(*f->page));
+	for (i = 0; i < nr_words && log->nr_bits; i++) {
 		unsigned long bits = log->bits[word + i];
 
-		f->page[i] = 0;
 		if (!bits)
 			continue;
 		bits &= word_mask(word + i, first, end);
@@ -353,8 +353,8 @@ static int do_fetch(struct vmplat_log *log, struct vmplat_log_fetch *arg)
 		err = fetch_ranges(&f, first, end);
 	else
 		err = fetch_bitmap(&f, first, end);
-	if (f.borrow && (err || clear))
-		unborrow_range(log, first, arg->out_next, !err);
+	if (err && f.borrow)
+		unborrow_range(log, first, arg->out_next, false);
 	if (err) {
 		arg->out_nr_dirty = 0;
 		arg->out_nr_ranges = 0;
@@ -374,8 +374,21 @@ static int fetch(struct vmplat_cmd *cmd)
 	if (mutex_lock_interruptible(&log->cmd_lock))
 		return -EINTR;
 	err = do_fetch(log, cmd->arg);
+	if (err)
+		mutex_unlock(&log->cmd_lock);
+	return err;		/* else fetch_finish() unlocks */
+}
+
+/* Only now does the caller have the whole answer, or is known never to get it. */
+static void fetch_finish(struct vmplat_cmd *cmd, int err)
+{
+	struct vmplat_log *log = cmd->file->private_data;
+	struct vmplat_log_fetch *arg = cmd->arg;
+	bool borrowed = !(arg->flags & VMPLAT_LOG_FETCH_F_PEEK);
+
+	if (borrowed && (err || (arg->flags & VMPLAT_LOG_FETCH_F_CLEAR)))
+		unborrow_range(log, arg->first, arg->out_next, !err);
 	mutex_unlock(&log->cmd_lock);
-	return err;
 }
 
 static int do_end(struct vmplat_log *log, const struct vmplat_log_end *arg)
@@ -443,7 +456,8 @@ static const struct vmplat_ioctl_op log_ops[] = {
 	VMPLAT_OP(VMPLAT_CMD_LOG_FETCH, fetch, struct vmplat_log_fetch, out_next,
 		  VMPLAT_LOG_FETCH_F_PEEK | VMPLAT_LOG_FETCH_F_CLEAR |
 		  VMPLAT_LOG_FETCH_F_RANGES,
-		  VMPLAT_OUT(struct vmplat_log_fetch, out_nr_dirty)),
+		  VMPLAT_OUT(struct vmplat_log_fetch, out_nr_dirty),
+		  .finish = fetch_finish),
 	VMPLAT_OP(VMPLAT_CMD_LOG_END, end, struct vmplat_log_end, id,
 		  VMPLAT_LOG_END_F_ABORT),
 	VMPLAT_OP(VMPLAT_CMD_LOG_STATUS, status, struct vmplat_log_status,

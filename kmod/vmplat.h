@@ -234,6 +234,8 @@ struct vmplat_cmd {
  * @fd_at: where the struct has its out_fd; 0 if the command makes no object
  * @out_from: where its other outputs begin; 0 if there are none
  * @execute: the command
+ * @finish: if not NULL, called after a successful @execute, with an error if the
+ *	outputs could not be written: takes back, or makes final, what it did
  */
 struct vmplat_ioctl_op {
 	unsigned int nr;
@@ -243,9 +245,10 @@ struct vmplat_ioctl_op {
 	u16 fd_at;
 	u16 out_from;
 	int (*execute)(struct vmplat_cmd *cmd);
+	void (*finish)(struct vmplat_cmd *cmd, int err);
 };
 
-/* The last argument takes .fd_at and .out_from where a command has them. */
+/* The last argument takes .fd_at, .out_from and .finish of commands that need them. */
 #define VMPLAT_OP(_nr, _fn, _struct, _last, _flags, ...)		\
 	{								\
 		.nr = (_nr),						\

@@ -127,9 +127,10 @@ struct vmplat_info {
  *
  * The descriptor is an unlinked file of an internal vmplatfs: mmap(MAP_SHARED),
  * pread, pwrite, fallocate(PUNCH_HOLE | KEEP_SIZE), lseek(SEEK_DATA/SEEK_HOLE).
- * The length is fixed for life. MAP_PRIVATE is refused with EINVAL: a private
- * copy would be invisible to logs and views. Pages are charged to the memory
- * cgroup of the task that first touches them, and are not swapped.
+ * The length is fixed for life: a write across its end is EFBIG and writes
+ * nothing. MAP_PRIVATE is refused with EINVAL: a private copy would be invisible
+ * to logs and views. Pages are charged to the memory cgroup of the task that
+ * first touches them, and are not swapped.
  *
  * EINVAL: @mem_bytes is 0 or not page aligned; EFBIG: it is larger than a file
  * can be.
@@ -337,9 +338,10 @@ enum vmplat_view_create_flags {
  * are borrowed by the view until VMPLAT_VIEW_COMMIT forgets them; closing the
  * view without it gives them back.
  *
- * Pages that are pinned for I/O at the freeze count against @side_bytes at once;
- * ENOMEM if they do not fit. EBUSY: marks of a log are borrowed already; ESTALE: a
- * label does not match; EINVAL: a log belongs to another memory, a memory is given twice, or an
+ * Pages that are pinned for I/O at the freeze count against @side_bytes at once,
+ * and so do pages that are new to the kernel's LRU lists; ENOMEM if the pinned ones
+ * do not fit. EBUSY: marks of a log are borrowed already; ESTALE: a label does not
+ * match; EINVAL: a log belongs to another memory, a memory is given twice, or an
  * increment lacks a log.
  */
 struct vmplat_view_create {
@@ -451,7 +453,9 @@ struct vmplat_view_commit {
  * closed before that, touching a missing page is SIGBUS (EIO for read and
  * write): a dead server never becomes silent zeroes.
  *
- * EBUSY: the memory has pages already, or is being filled.
+ * A memory may be logged and frozen while it is filled: reading a missing page
+ * through a view waits like any other touch. EBUSY: the memory has pages already,
+ * or is being filled.
  */
 struct vmplat_fill_create {
 	__u32 size;
