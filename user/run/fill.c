@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,8 +28,9 @@
 
 #define PAGE		4096ULL
 #define STREAM_BYTES	(1ULL << 20)
-#define AROUND_PAGES	16	/* brought together with a page in demand */
+#define AROUND_PAGES	64	/* brought together with a page in demand: a frame's worth */
 #define WANTED_MAX	64
+#define STREAM_NICE	10
 
 /* what the process says at its end */
 struct verdict {
@@ -200,6 +202,8 @@ static _Noreturn void process_main(struct filler *f)
 	prctl(PR_SET_NAME, "fill-stream");
 	if (!buf || pthread_create(&server, NULL, server_main, f))
 		failed(f, -ENOMEM, 0);
+	/* The guest runs already; this thread, and only it, takes what is left. */
+	setpriority(PRIO_PROCESS, 0, STREAM_NICE);
 	while ((ret = store_extent(f->image, off, &e)) == 1) {
 		off = e.off + e.len;
 		if (e.kind == STORE_DATA)
