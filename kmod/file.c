@@ -110,9 +110,10 @@ static int mem_mmap(struct file *file, struct vm_area_struct *vma)
 
 /* ---- read --------------------------------------------------------------------- */
 
-static ssize_t read_page(struct vmplat_mem *mem, pgoff_t index, size_t offset,
+static ssize_t read_page(struct inode *inode, u64 index, size_t offset,
 			 size_t bytes, struct iov_iter *to)
 {
+	struct vmplat_mem *mem = vmplat_mem(inode);
 	struct folio *folio;
 	size_t copied;
 	int err;
@@ -129,10 +130,20 @@ static ssize_t read_page(struct vmplat_mem *mem, pgoff_t index, size_t offset,
 	return copied;
 }
 
-static ssize_t mem_read_iter(struct kiocb *iocb, struct iov_iter *to)
+/**
+ * vmplat_read_iter - read a file page by page
+ * @iocb: where
+ * @to: whither
+ * @size: length of the file
+ * @read_page: reads within one page; returns bytes, fewer only if @to faulted,
+ *	or an error
+ */
+ssize_t vmplat_read_iter(struct kiocb *iocb, struct iov_iter *to, loff_t size,
+			 ssize_t (*read_page)(struct inode *inode, u64 page,
+					      size_t offset, size_t bytes,
+					      struct iov_iter *to))
 {
 	struct inode *inode = file_inode(iocb->ki_filp);
-	loff_t size = i_size_read(inode);
 	ssize_t done = 0, n = 0;
 
 	if (iocb->ki_pos >= size)
@@ -142,8 +153,8 @@ static ssize_t mem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 		size_t offset = offset_in_page(iocb->ki_pos);
 		size_t bytes = min(PAGE_SIZE - offset, iov_iter_count(to));
 
-		n = read_page(vmplat_mem(inode), iocb->ki_pos >> PAGE_SHIFT,
-			      offset, bytes, to);
+		n = read_page(inode, iocb->ki_pos >> PAGE_SHIFT, offset, bytes,
+			      to);
 		if (n <= 0)
 			break;
 		iocb->ki_pos += n;
@@ -159,6 +170,13 @@ static ssize_t mem_read_iter(struct kiocb *iocb, struct iov_iter *to)
 	if (done)
 		return done;
 	return n < 0 ? n : iov_iter_count(to) ? -EFAULT : 0;
+}
+
+static ssize_t mem_read_iter(struct kiocb *iocb, struct iov_iter *to)
+{
+	return vmplat_read_iter(iocb, to,
+				i_size_read(file_inode(iocb->ki_filp)),
+				read_page);
 }
 
 /* ---- write --------------------------------------------------------------------- */

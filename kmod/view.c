@@ -1028,37 +1028,20 @@ static ssize_t read_page(struct vmplat_view_part *part, pgoff_t index,
 	}
 }
 
+static ssize_t read_view_page(struct inode *inode, u64 page, size_t offset,
+			      size_t bytes, struct iov_iter *to)
+{
+	struct vmplat_view_part *part = part_at(inode->i_private, page);
+
+	return read_page(part, page - part->first, offset, bytes, to);
+}
+
 static ssize_t view_read_iter(struct kiocb *iocb, struct iov_iter *to)
 {
 	struct vmplat_view *view = view_of(iocb->ki_filp);
-	loff_t size = view->nr_pages << PAGE_SHIFT;
-	ssize_t done = 0, n = 0;
 
-	if (iocb->ki_pos >= size)
-		return 0;
-	iov_iter_truncate(to, size - iocb->ki_pos);
-	while (iov_iter_count(to)) {
-		u64 page = iocb->ki_pos >> PAGE_SHIFT;
-		size_t offset = offset_in_page(iocb->ki_pos);
-		size_t bytes = min(PAGE_SIZE - offset, iov_iter_count(to));
-		struct vmplat_view_part *part = part_at(view, page);
-
-		n = read_page(part, page - part->first, offset, bytes, to);
-		if (n <= 0)
-			break;
-		iocb->ki_pos += n;
-		done += n;
-		if (n < bytes)
-			break;
-		if (fatal_signal_pending(current)) {
-			n = -EINTR;
-			break;
-		}
-		cond_resched();
-	}
-	if (done)
-		return done;
-	return n < 0 ? n : iov_iter_count(to) ? -EFAULT : 0;
+	return vmplat_read_iter(iocb, to, view->nr_pages << PAGE_SHIFT,
+				read_view_page);
 }
 
 /* ---- SEEK_DATA, SEEK_HOLE --------------------------------------------------------- */

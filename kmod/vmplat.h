@@ -203,6 +203,10 @@ extern const struct address_space_operations vmplat_mem_aops;
 extern const struct inode_operations vmplat_mem_iops;
 extern const struct inode_operations vmplat_view_iops;
 
+ssize_t vmplat_read_iter(struct kiocb *iocb, struct iov_iter *to, loff_t size,
+			 ssize_t (*read_page)(struct inode *inode, u64 page,
+					      size_t offset, size_t bytes,
+					      struct iov_iter *to));
 int vmplat_fs_init(void);
 void vmplat_fs_exit(void);
 int vmplat_mem_create(struct vmplat_cmd *cmd);
