@@ -99,6 +99,13 @@ static inline size_t vmplat_copy_page(struct page *page, size_t offset,
 	return copied;
 }
 
+/* ->get_policy() tells the interleave index since 6.7. */
+#ifdef VMPLAT_HAVE_POLICY_ILX
+#define VMPLAT_GET_POLICY_ARGS	unsigned long addr, pgoff_t *ilx
+#else
+#define VMPLAT_GET_POLICY_ARGS	unsigned long addr
+#endif
+
 /* Names that exist only as long as the dcache keeps them: 7.x has a word for it. */
 #ifdef VMPLAT_HAVE_D_MAKE_PERSISTENT
 #define vmplat_kill_sb		kill_anon_super
@@ -136,9 +143,9 @@ static inline int vmplat_folio_mapcount(struct folio *folio)
  * NUMA balancing make a dirty PTE of a shared mapping writable without asking
  * (can_change_pte_writable()). folio_mkclean() takes both in one step and is
  * exported everywhere. For longer runs two walks over the range cost less, where
- * CONFIG_MAPPING_DIRTY_HELPERS is there (cloud flavours lack it). In the moment
- * between them a PTE may become writable again; a third walk finds none, or finds
- * it and begins anew. @ignored is room for @nr bits.
+ * CONFIG_MAPPING_DIRTY_HELPERS is there (cloud flavours lack it). Between them a
+ * PTE could be made writable again: they are for who has excluded that, see
+ * survey() in dirty.c. @ignored is room for @nr bits.
  */
 #ifdef CONFIG_MAPPING_DIRTY_HELPERS
 #define VMPLAT_BATCH_WP	1
@@ -151,21 +158,19 @@ static inline int vmplat_folio_mapcount(struct folio *folio)
 static inline void vmplat_write_protect(struct address_space *mapping,
 					pgoff_t first, pgoff_t nr,
 					struct folio **folios, size_t nr_folios,
-					unsigned long *ignored)
+					unsigned long *ignored, bool upgradable)
 {
-	if (nr_folios < VMPLAT_SHORT_RUN) {
+	pgoff_t start = nr, end = 0;
+
+	if (upgradable || nr_folios < VMPLAT_SHORT_RUN) {
 		while (nr_folios--)
 			folio_mkclean(*folios++);
 		return;
 	}
 #ifdef CONFIG_MAPPING_DIRTY_HELPERS
 	wp_shared_mapping_range(mapping, first, nr);
-	do {
-		pgoff_t start = nr, end = 0;
-
-		clean_record_shared_mapping_range(mapping, first, nr, first,
-						  ignored, &start, &end);
-	} while (wp_shared_mapping_range(mapping, first, nr));
+	clean_record_shared_mapping_range(mapping, first, nr, first, ignored,
+					  &start, &end);
 #endif
 }
 

@@ -33,6 +33,7 @@
 #include <linux/rbtree.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/userfaultfd_k.h>
 
 #include "vmplat.h"
 
@@ -51,6 +52,7 @@ struct batch {
 	struct folio **folios;		/* mem->batch->folios */
 	unsigned int nr;
 	pgoff_t gap;
+	bool upgradable;
 	bool strict;
 };
 
@@ -101,22 +103,36 @@ static bool extra_references(struct folio *folio, bool strict)
 	return refs > 2 + off_lru + vmplat_folio_mapcount(folio);
 }
 
-/* Does anything besides page tables follow this memory, as KVM does? */
-static bool has_notifiers(struct address_space *mapping)
+/*
+ * How the memory is mapped decides how it is protected.
+ *
+ * KVM follows page tables through notifiers: runs are kept exact for it.
+ *
+ * Between the two walks that protect a run (see vmplat_write_protect()) whoever
+ * makes dirty PTEs writable must be kept away. That is mprotect(2), which tells
+ * us and waits for mem->lock; userfaultfd's un-protect, possible only where it is
+ * registered; and NUMA balancing, which leaves out mappings whose get_policy() has
+ * no policy for it (file.c).
+ */
+static void survey(struct batch *b)
 {
+	struct address_space *mapping = vmplat_mapping(b->mem);
 	struct rb_node *node;
-	bool found = false;
 
+	b->gap = MERGE_GAP;
+	b->upgradable = b->mem->mprotected;
 	i_mmap_lock_read(mapping);
-	for (node = rb_first_cached(&mapping->i_mmap); node && !found;
+	for (node = rb_first_cached(&mapping->i_mmap); node;
 	     node = rb_next(node)) {
 		struct vm_area_struct *vma;
 
 		vma = rb_entry(node, struct vm_area_struct, shared.rb);
-		found = mm_has_notifiers(vma->vm_mm);
+		if (mm_has_notifiers(vma->vm_mm))
+			b->gap = 0;
+		if (userfaultfd_wp(vma))
+			b->upgradable = true;
 	}
 	i_mmap_unlock_read(mapping);
-	return found;
 }
 
 static void protect_runs(struct batch *b)
@@ -132,7 +148,7 @@ static void protect_runs(struct batch *b)
 			continue;
 		vmplat_write_protect(mapping, first, end - first,
 				     b->folios + start, i - start,
-				     b->mem->batch->ignored);
+				     b->mem->batch->ignored, b->upgradable);
 		start = i;
 	}
 }
@@ -202,13 +218,13 @@ u64 vmplat_dirty_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
 		.mem = mem,
 		.folios = mem->batch->folios,
 		.strict = strict,
-		.gap = has_notifiers(vmplat_mapping(mem)) ? 0 : MERGE_GAP,
 	};
 	unsigned long word = first / BITS_PER_LONG;
 	unsigned long end_word = BITS_TO_LONGS(end);
 	u64 nr = 0;
 
 	lockdep_assert_held(&mem->lock);
+	survey(&b);
 	for (word = find_next_bit(mem->summary, end_word, word);
 	     word < end_word;
 	     word = find_next_bit(mem->summary, end_word, word + 1)) {

@@ -99,6 +99,7 @@ struct vmplat_mem {
 
 	struct list_head parts;		/* freeze_sem: parts of live views */
 	int nr_parts;			/* freeze_sem to write: length of @parts */
+	bool mprotected;		/* @lock: see mem_mprotect() */
 	bool slow;			/* a freeze wants few new marks */
 	wait_queue_head_t room_wq;	/* writers waiting for side memory */
 	unsigned int room_seq;		/* counts reasons to look again */
