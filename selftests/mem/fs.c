@@ -368,7 +368,8 @@ static void test_memcg(void)
 	for (int i = 0; i < 200 && used(fd) < 2048 * PAGE; i++)
 		usleep(50000);
 	before = cg_stat(cg, "file");
-	ok(before >= 2048 * PAGE, "the toucher's cgroup is charged: %lu KiB", before / 1024);
+	/* the kernel flushes memory.stat in batches, a CPU at a time */
+	ok(before >= (2048 - 256) * PAGE, "the toucher's cgroup is charged: %lu KiB", before / 1024);
 	need(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096 * PAGE));
 	after = cg_stat(cg, "file");
 	ok(after + 1500 * PAGE <= before, "a hole gives the charge back: %lu KiB left", after / 1024);
