@@ -475,7 +475,8 @@ struct vmplat_fill_create {
  * @buf: their content, nr_pages * page size bytes; 0 for pages of zeroes
  * @out_done: pages dealt with, also on an error
  *
- * Pages that exist already are left alone: whoever was first won.
+ * Pages that exist already are left alone: whoever was first won. EINVAL also
+ * after VMPLAT_FILL_END.
  */
 struct vmplat_fill_put {
 	__u32 size;

@@ -47,7 +47,7 @@ struct filler {
 	uint64_t start_ns;
 
 	/* in the process */
-	atomic_bool failed;
+	atomic_bool ended;		/* pages are not taken any more, nor needed */
 	atomic_uint demand;		/* pages being answered: the stream stands back */
 	pthread_mutex_t end;		/* the first verdict is the last */
 	int verdict_fd;
@@ -136,6 +136,9 @@ static void *server_main(void *arg)
 		for (ssize_t i = 0; i < n / 8; i++) {
 			int ret = answer(f, wanted[i], buf);
 
+			/* What was asked for just before the end is there by now. */
+			if (ret < 0 && atomic_load(&f->ended))
+				return NULL;
 			if (ret < 0)
 				failed(f, ret, wanted[i]);
 		}
@@ -168,8 +171,10 @@ static _Noreturn void complete(struct filler *f)
 {
 	struct vmplat_fill_status st;
 	struct verdict v = { 0 };
-	int ret = vmplat_fill_end(f->fill);
+	int ret;
 
+	atomic_store(&f->ended, true);
+	ret = vmplat_fill_end(f->fill);
 	if (ret)
 		failed(f, ret, f->nr_pages);
 	if (!vmplat_fill_query(f->fill, &st))
