@@ -428,6 +428,7 @@ static void start_thread(enum writer id)
 	if (pthread_create(&all.threads[id], NULL, thread, &s))
 		bail("pthread_create");
 	pthread_barrier_wait(&s.ready);
+	pthread_barrier_destroy(&s.ready);	/* waits until the thread has left it */
 	if (s.refused) {
 		diag("writer %s is left out: %s", writer_names[id], s.refused);
 		pthread_join(all.threads[id], NULL);
