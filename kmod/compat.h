@@ -134,44 +134,4 @@ static inline int vmplat_folio_mapcount(struct folio *folio)
 	return atomic_read(&folio->_mapcount) + 1;
 }
 
-/*
- * Take write permission and the dirty bit from the PTEs that map @folios, which
- * the caller has locked and which lie within @nr pages from @first. PTEs of pages
- * between them may lose theirs, too.
- *
- * The dirty bits themselves mean nothing here, but they must go: mprotect(2) and
- * NUMA balancing make a dirty PTE of a shared mapping writable without asking
- * (can_change_pte_writable()). folio_mkclean() takes both in one step and is
- * exported everywhere. For longer runs two walks over the range cost less, where
- * CONFIG_MAPPING_DIRTY_HELPERS is there (cloud flavours lack it). Between them a
- * PTE could be made writable again: they are for who has excluded that, see
- * survey() in dirty.c. @ignored is room for @nr bits.
- */
-#ifdef CONFIG_MAPPING_DIRTY_HELPERS
-#define VMPLAT_BATCH_WP	1
-#define VMPLAT_SHORT_RUN	4
-#else
-#define VMPLAT_BATCH_WP	0
-#define VMPLAT_SHORT_RUN	SIZE_MAX
-#endif
-
-static inline void vmplat_write_protect(struct address_space *mapping,
-					pgoff_t first, pgoff_t nr,
-					struct folio **folios, size_t nr_folios,
-					unsigned long *ignored, bool upgradable)
-{
-	pgoff_t start = nr, end = 0;
-
-	if (upgradable || nr_folios < VMPLAT_SHORT_RUN) {
-		while (nr_folios--)
-			folio_mkclean(*folios++);
-		return;
-	}
-#ifdef CONFIG_MAPPING_DIRTY_HELPERS
-	wp_shared_mapping_range(mapping, first, nr);
-	clean_record_shared_mapping_range(mapping, first, nr, first, ignored,
-					  &start, &end);
-#endif
-}
-
 #endif /* VMPLAT_COMPAT_H */

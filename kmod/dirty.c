@@ -28,31 +28,17 @@
  * reporting a page that was not written.
  */
 #include <linux/mm.h>
-#include <linux/mmu_notifier.h>
 #include <linux/poll.h>
-#include <linux/rbtree.h>
+#include <linux/rmap.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
-#include <linux/userfaultfd_k.h>
 
 #include "vmplat.h"
-
-/*
- * Two runs closer than this are protected as one. The pages between them only
- * lose write permission they will fault back, if they had it (their mark is
- * still set then, so nothing is lost): a look at a PTE each, against a walk from
- * the top, a TLB flush and its IPIs for another run. KVM, however, drops its
- * mappings of the whole run, and reads of the pages between would fault: there,
- * runs are kept exact.
- */
-#define MERGE_GAP	128
 
 struct batch {
 	struct vmplat_mem *mem;
 	struct folio **folios;		/* mem->batch->folios */
 	unsigned int nr;
-	pgoff_t gap;
-	bool upgradable;
 	bool strict;
 };
 
@@ -104,60 +90,25 @@ static bool extra_references(struct folio *folio, bool strict)
 }
 
 /*
- * How the memory is mapped decides how it is protected.
- *
- * KVM follows page tables through notifiers: runs are kept exact for it.
- *
- * Between the two walks that protect a run (see vmplat_write_protect()) whoever
- * makes dirty PTEs writable must be kept away. That is mprotect(2), which tells
- * us and waits for mem->lock; userfaultfd's un-protect, possible only where it is
- * registered; and NUMA balancing, which leaves out mappings whose get_policy() has
- * no policy for it (file.c).
+ * folio_mkclean() takes write permission and the dirty bit in one step. Both must
+ * go: mprotect(2) and NUMA balancing make a dirty PTE of a shared mapping writable
+ * without asking (can_change_pte_writable()). Walks over ranges of PTEs
+ * (wp_shared_mapping_range() and its sibling) would cost less for long runs, but
+ * take two steps, and touch migration entries of pages that are not locked.
  */
-static void survey(struct batch *b)
+static void protect(struct batch *b)
 {
-	struct address_space *mapping = vmplat_mapping(b->mem);
-	struct rb_node *node;
+	unsigned int i;
 
-	b->gap = MERGE_GAP;
-	b->upgradable = b->mem->mprotected;
-	i_mmap_lock_read(mapping);
-	for (node = rb_first_cached(&mapping->i_mmap); node;
-	     node = rb_next(node)) {
-		struct vm_area_struct *vma;
-
-		vma = rb_entry(node, struct vm_area_struct, shared.rb);
-		if (mm_has_notifiers(vma->vm_mm))
-			b->gap = 0;
-		if (userfaultfd_wp(vma))
-			b->upgradable = true;
-	}
-	i_mmap_unlock_read(mapping);
-}
-
-static void protect_runs(struct batch *b)
-{
-	struct address_space *mapping = vmplat_mapping(b->mem);
-	unsigned int i, start = 0;
-
-	for (i = 1; i <= b->nr; i++) {
-		pgoff_t first = b->folios[start]->index;
-		pgoff_t end = b->folios[i - 1]->index + 1;
-
-		if (i < b->nr && b->folios[i]->index <= end + b->gap)
-			continue;
-		vmplat_write_protect(mapping, first, end - first,
-				     b->folios + start, i - start,
-				     b->mem->batch->ignored, b->upgradable);
-		start = i;
-	}
+	for (i = 0; i < b->nr; i++)
+		folio_mkclean(b->folios[i]);
 }
 
 static void flush(struct batch *b)
 {
 	unsigned int i;
 
-	protect_runs(b);
+	protect(b);
 	for (i = 0; i < b->nr; i++) {
 		struct folio *folio = b->folios[i];
 
@@ -193,10 +144,6 @@ static void add(struct batch *b, pgoff_t index)
 		folio_unlock(folio);	/* migrated or punched meanwhile */
 		folio_put(folio);
 	}
-	if (b->nr && index - b->folios[0]->index >= VMPLAT_SPAN) {
-		/* Keeps its lock: the others' go first, and are not waited for. */
-		flush(b);
-	}
 	b->folios[b->nr++] = folio;
 	if (b->nr == VMPLAT_BATCH)
 		flush(b);
@@ -224,7 +171,6 @@ u64 vmplat_dirty_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
 	u64 nr = 0;
 
 	lockdep_assert_held(&mem->lock);
-	survey(&b);
 	for (word = find_next_bit(mem->summary, end_word, word);
 	     word < end_word;
 	     word = find_next_bit(mem->summary, end_word, word + 1)) {

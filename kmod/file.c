@@ -88,44 +88,10 @@ static vm_fault_t mem_page_mkwrite(struct vm_fault *vmf)
 	return error_to_fault(vmplat_write_begin(mem, page_folio(vmf->page)));
 }
 
-/*
- * mprotect(2) makes a dirty PTE writable without asking, and must not come
- * between the two walks of a harvest. It calls this before it changes anything:
- * with the lock none is under way, and harvests from now on take both bits in one
- * step. Guest memory is hardly ever mprotected, so this is for good.
- */
-static int mem_mprotect(struct vm_area_struct *vma, unsigned long start,
-			unsigned long end, unsigned long newflags)
-{
-	struct vmplat_mem *mem = vmplat_mem(file_inode(vma->vm_file));
-
-	mutex_lock(&mem->lock);
-	mem->mprotected = true;
-	mutex_unlock(&mem->lock);
-	return 0;
-}
-
-#ifdef CONFIG_NUMA
-/*
- * Without a policy of its own the mapping is none for NUMA balancing, which would
- * make dirty PTEs writable as mprotect(2) does. Pages come from where the task's
- * policy says.
- */
-static struct mempolicy *mem_get_policy(struct vm_area_struct *vma,
-					VMPLAT_GET_POLICY_ARGS)
-{
-	return NULL;
-}
-#endif
-
 static const struct vm_operations_struct mem_vm_ops = {
 	.fault = mem_fault,
 	.map_pages = filemap_map_pages,
 	.page_mkwrite = mem_page_mkwrite,
-	.mprotect = mem_mprotect,
-#ifdef CONFIG_NUMA
-	.get_policy = mem_get_policy,
-#endif
 };
 
 static int mem_mmap(struct file *file, struct vm_area_struct *vma)

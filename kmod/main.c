@@ -20,8 +20,6 @@ static int info(struct vmplat_cmd *cmd)
 	arg->out_page_bytes = PAGE_SIZE;
 	arg->out_caps = VMPLAT_CAP_MEM | VMPLAT_CAP_LOG | VMPLAT_CAP_VIEW |
 			VMPLAT_CAP_FILL;
-	if (VMPLAT_BATCH_WP)
-		arg->out_caps |= VMPLAT_CAP_BATCH_WP;
 	arg->out_max_view_mems = VMPLAT_VIEW_MAX_MEMS;
 	return 0;
 }

@@ -64,7 +64,6 @@ struct inode *vmplat_mem_alloc_inode(struct super_block *sb)
 	mem->wake_at = U64_MAX;
 	INIT_LIST_HEAD(&mem->parts);
 	mem->nr_parts = 0;
-	mem->mprotected = false;
 	mem->slow = false;
 	init_waitqueue_head(&mem->room_wq);
 	mem->room_seq = 0;

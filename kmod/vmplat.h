@@ -65,11 +65,9 @@ struct vmplat_sb {
  * KVM flushes, fewer means that a writer waits less for one of them.
  */
 #define VMPLAT_BATCH	256
-#define VMPLAT_SPAN	4096	/* pages between the first and the last of them */
 
 struct vmplat_batch {
 	struct folio *folios[VMPLAT_BATCH];	/* locked, ascending */
-	DECLARE_BITMAP(ignored, VMPLAT_SPAN);
 };
 
 struct vmplat_mem {
@@ -99,7 +97,6 @@ struct vmplat_mem {
 
 	struct list_head parts;		/* freeze_sem: parts of live views */
 	int nr_parts;			/* freeze_sem to write: length of @parts */
-	bool mprotected;		/* @lock: see mem_mprotect() */
 	bool slow;			/* a freeze wants few new marks */
 	wait_queue_head_t room_wq;	/* writers waiting for side memory */
 	unsigned int room_seq;		/* counts reasons to look again */
