@@ -99,13 +99,6 @@ static inline size_t vmplat_copy_page(struct page *page, size_t offset,
 	return copied;
 }
 
-/* ->get_policy() tells the interleave index since 6.7. */
-#ifdef VMPLAT_HAVE_POLICY_ILX
-#define VMPLAT_GET_POLICY_ARGS	unsigned long addr, pgoff_t *ilx
-#else
-#define VMPLAT_GET_POLICY_ARGS	unsigned long addr
-#endif
-
 /* Names that exist only as long as the dcache keeps them: 7.x has a word for it. */
 #ifdef VMPLAT_HAVE_D_MAKE_PERSISTENT
 #define vmplat_kill_sb		kill_anon_super

@@ -83,16 +83,12 @@ enum {
  * @VMPLAT_CAP_LOG: dirty logs
  * @VMPLAT_CAP_VIEW: frozen views
  * @VMPLAT_CAP_FILL: demand filling
- * @VMPLAT_CAP_BATCH_WP: write-protection works on runs of pages
- *	(CONFIG_MAPPING_DIRTY_HELPERS); without it the same results cost one
- *	reverse-map walk a page
  */
 enum vmplat_cap {
 	VMPLAT_CAP_MEM		= 1ULL << 0,
 	VMPLAT_CAP_LOG		= 1ULL << 1,
 	VMPLAT_CAP_VIEW		= 1ULL << 2,
 	VMPLAT_CAP_FILL		= 1ULL << 3,
-	VMPLAT_CAP_BATCH_WP	= 1ULL << 8,
 };
 
 /**

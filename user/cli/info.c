@@ -27,7 +27,6 @@ static const struct {
 	{ VMPLAT_CAP_LOG,	"log",		"dirty logs" },
 	{ VMPLAT_CAP_VIEW,	"view",		"frozen views" },
 	{ VMPLAT_CAP_FILL,	"fill",		"demand filling" },
-	{ VMPLAT_CAP_BATCH_WP,	"batch-wp",	"write-protection in runs of pages" },
 };
 #define NR_CAPS (sizeof(caps) / sizeof(caps[0]))
 
