@@ -260,21 +260,40 @@ struct folio *vmplat_mem_folio(struct vmplat_mem *mem, pgoff_t index)
 	return vmplat_filemap_get_folio(vmplat_mapping(mem), index);
 }
 
+/*
+ * Readers take no folio lock, so all they can trust is PG_uptodate. Before 6.12
+ * a migration puts the new folio into the page cache first and copies the content
+ * second, and only then, still under the folio lock, marks it up to date.
+ */
+static struct folio *wait_for_content(struct folio *folio)
+{
+	if (likely(folio_test_uptodate(folio)))
+		return folio;
+	folio_lock(folio);
+	folio_unlock(folio);
+	folio_put(folio);
+	return NULL;
+}
+
 /**
  * vmplat_mem_find - the page at @index for a reader
  * @mem: the memory
  * @index: the page
  * @folio: set to the page with a reference, or to NULL: its content is zeroes
  *
- * Returns 0, or -EAGAIN if the page is missing.
+ * Sleeps. Returns 0, or -EAGAIN if the page is missing.
  */
 int vmplat_mem_find(struct vmplat_mem *mem, pgoff_t index, struct folio **folio)
 {
 	bool missing = vmplat_fill_missing(mem, index);
+	struct folio *found;
 
 	/* Asked first, looked at second; pairs with vmplat_fill_supplied(). */
 	smp_rmb();
-	*folio = vmplat_mem_folio(mem, index);
+	do {
+		found = vmplat_mem_folio(mem, index);
+		*folio = found ? wait_for_content(found) : NULL;
+	} while (found && !*folio);
 	return missing && !*folio ? -EAGAIN : 0;
 }
 
