@@ -113,13 +113,18 @@ struct vmplat *device(void)
 	return dev;
 }
 
-struct vmplat_mem *ours_new(size_t bytes, void **map)
+struct vmplat_mem *ours_new_kind(size_t bytes, uint32_t flags, void **map)
 {
 	struct vmplat_mem *mem;
 
-	if (vmplat_mem_new(&mem, device(), bytes) || vmplat_mem_map(mem, map))
+	if (vmplat_mem_new(&mem, device(), bytes, flags) || vmplat_mem_map(mem, map))
 		die("%s", vmplat_last_error());
 	return mem;
+}
+
+struct vmplat_mem *ours_new(size_t bytes, void **map)
+{
+	return ours_new_kind(bytes, 0, map);
 }
 
 void *memfd_new(size_t bytes, int *fd)

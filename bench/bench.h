@@ -60,6 +60,7 @@ void profile_resume(void);
 
 struct vmplat *device(void);		/* opened once */
 struct vmplat_mem *ours_new(size_t bytes, void **map);
+struct vmplat_mem *ours_new_kind(size_t bytes, uint32_t flags, void **map);
 void *memfd_new(size_t bytes, int *fd);	/* shared, what a VMM would use without us */
 void fill(void *map, size_t bytes);	/* every page present, different, no zeroes */
 

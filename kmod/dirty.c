@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Which pages may have been written, and the harvest that finds out.
+ * Which pages may have been written, and the harvest that finds out. All below is
+ * about freezable memories; pinnable.c has what the others do instead.
  *
  * mem->dirty has a bit for every page that became writable (or was written
  * through the file) since the last harvest. Whoever sets it holds the folio's
@@ -35,13 +36,6 @@
 
 #include "vmplat.h"
 
-struct batch {
-	struct vmplat_mem *mem;
-	struct folio **folios;		/* mem->batch->folios */
-	unsigned int nr;
-	bool strict;
-};
-
 /*
  * vmplat_dirty_set - the page may be written from now on
  *
@@ -67,7 +61,7 @@ void vmplat_dirty_set(struct vmplat_mem *mem, pgoff_t index)
 }
 
 /*
- * Can anybody but the page cache, the page tables and us reach this folio?
+ * vmplat_off_lru_references - vmplat_extra_references() when there is one too many
  *
  * A folio off the LRU has one more reference, of the per-CPU batch that will put
  * it there or of whoever isolated it. That is true of most new pages, so to mark
@@ -76,105 +70,116 @@ void vmplat_dirty_set(struct vmplat_mem *mem, pgoff_t index)
  * can live with that: who writes through a plain reference marks the folio dirty
  * afterwards, see vmplat_mem_aops. A freeze cannot, and is @strict.
  */
-static bool extra_references(struct folio *folio, bool strict)
+bool vmplat_off_lru_references(struct folio *folio, int known, bool strict)
 {
 	bool off_lru = !folio_test_lru(folio);
-	int refs;
+	int extra;
 
 	smp_rmb();	/* no pair: keeps the three looks in order */
-	refs = folio_ref_count(folio);
-	/* References first: an unmap drops its count before its reference. */
+	extra = vmplat_count_references(folio, known);
 	smp_rmb();
 	off_lru = off_lru && !folio_test_lru(folio) && !strict;
-	return refs > 2 + off_lru + vmplat_folio_mapcount(folio);
+	return extra > off_lru;
+}
+
+/* Shorter runs are quicker page by page. */
+#define LONG_RUN	8
+
+/* Write permission and the dirty bit go in one step, a page at a time. */
+static void protect_pages(struct folio **folios, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		folio_mkclean(folios[i]);
 }
 
 /*
- * folio_mkclean() takes write permission and the dirty bit in one step. Both must
- * go: mprotect(2) and NUMA balancing make a dirty PTE of a shared mapping writable
- * without asking (can_change_pte_writable()). Walks over ranges of PTEs
- * (wp_shared_mapping_range() and its sibling) would cost less for long runs, but
- * take two steps, and touch migration entries of pages that are not locked.
+ * The same for pages that follow each other, in two walks over their PTEs, and a
+ * third to prove it. Between the first two a PTE is read-only and dirty, and as
+ * such made writable by mprotect(2) and NUMA balancing without asking anybody
+ * (can_change_pte_writable()). A PTE that is clean and read-only stays so. Hence,
+ * if the last walk finds no writable PTE, nothing came in between.
+ *
+ * The walks take migration entries for PTEs, so they must not leave the run: all
+ * of its folios are locked. Returns false if it did not work out.
  */
-static void protect(struct batch *b)
+static bool protect_run(struct address_space *mapping, pgoff_t index,
+			unsigned int nr)
 {
-	unsigned int i;
+#ifdef CONFIG_MAPPING_DIRTY_HELPERS
+	DECLARE_BITMAP(dirty, VMPLAT_BATCH);	/* known anyway, never read */
+	pgoff_t from = 0, to = 0;
 
-	for (i = 0; i < b->nr; i++)
-		folio_mkclean(b->folios[i]);
+	wp_shared_mapping_range(mapping, index, nr);
+	clean_record_shared_mapping_range(mapping, index, nr, index, dirty,
+					  &from, &to);
+	return !wp_shared_mapping_range(mapping, index, nr);
+#else
+	return false;
+#endif
 }
 
-static void flush(struct batch *b)
+/* How many of @folios, at least one, follow each other. */
+static unsigned int run_length(struct folio **folios, unsigned int max)
 {
+	pgoff_t index = folios[0]->index;
+	unsigned int nr = 1;
+
+	if (folio_test_hwpoison(folios[0]))
+		return 1;
+	while (nr < max && folios[nr]->index == index + nr &&
+	       !folio_test_hwpoison(folios[nr]))
+		nr++;
+	return nr;
+}
+
+static void protect(struct vmplat_mem *mem, struct folio **folios,
+		    unsigned int nr_folios)
+{
+	unsigned int nr, i;
+
+	for (; nr_folios; folios += nr, nr_folios -= nr) {
+		nr = run_length(folios, nr_folios);
+		if (nr >= LONG_RUN &&
+		    protect_run(vmplat_mapping(mem), folios[0]->index, nr))
+			continue;
+		protect_pages(folios, nr);
+		/* If a walk failed, somebody may have written since we looked. */
+		for (i = 0; i < nr && nr >= LONG_RUN; i++)
+			vmplat_dirty_set(mem, folios[i]->index);
+	}
+}
+
+static void flush(struct vmplat_mem *mem, bool strict)
+{
+	struct vmplat_batch *b = mem->batch;
 	unsigned int i;
 
-	protect(b);
+	protect(mem, b->folios, b->nr);
 	for (i = 0; i < b->nr; i++) {
 		struct folio *folio = b->folios[i];
 
-		if (extra_references(folio, b->strict))
-			vmplat_dirty_set(b->mem, folio->index);
+		if (vmplat_extra_references(folio, 1, strict))
+			vmplat_dirty_set(mem, folio->index);
 		folio_unlock(folio);
-		folio_put(folio);
 	}
 	b->nr = 0;
 	cond_resched();
 }
 
-/*
- * Only the first folio of a batch is waited for: who holds several locks and
- * waits for another can deadlock with somebody doing the same.
- */
-static void add(struct batch *b, pgoff_t index)
+static u64 harvest_marked(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
+			  bool strict)
 {
-	struct address_space *mapping = vmplat_mapping(b->mem);
-	struct folio *folio;
-
-	for (;;) {
-		folio = vmplat_mem_folio(b->mem, index);
-		if (!folio)
-			return;		/* punched: nothing maps it */
-		if (!folio_trylock(folio)) {
-			if (b->nr)
-				flush(b);
-			folio_lock(folio);
-		}
-		if (likely(folio->mapping == mapping))
-			break;
-		folio_unlock(folio);	/* migrated or punched meanwhile */
-		folio_put(folio);
-	}
-	b->folios[b->nr++] = folio;
-	if (b->nr == VMPLAT_BATCH)
-		flush(b);
-}
-
-/**
- * vmplat_dirty_harvest - write-protect what was written, tell every log
- * @mem: the memory; mem->lock is held
- * @first: first page
- * @end: page after the last; both are widened to whole words
- * @strict: mark again every page that has an unexplained reference
- *
- * Returns how many pages were marked.
- */
-u64 vmplat_dirty_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
-			 bool strict)
-{
-	struct batch b = {
-		.mem = mem,
-		.folios = mem->batch->folios,
-		.strict = strict,
-	};
 	unsigned long word = first / BITS_PER_LONG;
 	unsigned long end_word = BITS_TO_LONGS(end);
 	u64 nr = 0;
 
-	lockdep_assert_held(&mem->lock);
 	for (word = find_next_bit(mem->summary, end_word, word);
 	     word < end_word;
 	     word = find_next_bit(mem->summary, end_word, word + 1)) {
-		unsigned long bits, bit;
+		pgoff_t index = word * BITS_PER_LONG;
+		unsigned long bits, from, to;
 
 		/* Full barrier: see vmplat_dirty_set(). */
 		if (!test_and_clear_bit(word, mem->summary))
@@ -184,12 +189,40 @@ u64 vmplat_dirty_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
 			continue;
 		nr += hweight_long(bits);
 		vmplat_log_add(mem, word, bits);
-		for_each_set_bit(bit, &bits, BITS_PER_LONG)
-			add(&b, word * BITS_PER_LONG + bit);
+		for_each_set_bitrange(from, to, &bits, BITS_PER_LONG) {
+			pgoff_t at = index + from;
+
+			while (!vmplat_mem_lock_folios(mem, &at, index + to))
+				flush(mem, strict);
+		}
 	}
-	flush(&b);
-	mem->nr_harvests++;
+	flush(mem, strict);
 	atomic64_sub(nr, &mem->nr_dirty);
+	return nr;
+}
+
+/**
+ * vmplat_dirty_harvest - find what was written, tell every log
+ * @mem: the memory; mem->lock is held
+ * @first: first page
+ * @end: page after the last; both are widened to whole words
+ * @strict: mark again every page that has an unexplained reference
+ *
+ * Returns how many pages were found.
+ */
+u64 vmplat_dirty_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
+			 bool strict)
+{
+	u64 nr;
+
+	lockdep_assert_held(&mem->lock);
+	if (mem->pinnable)
+		nr = vmplat_pinnable_harvest(mem, round_down(first, BITS_PER_LONG),
+					     min_t(u64, mem->nr_pages,
+						   round_up(end, BITS_PER_LONG)));
+	else
+		nr = harvest_marked(mem, first, end, strict);
+	mem->nr_harvests++;
 	vmplat_log_rearm(mem);
 	return nr;
 }

@@ -94,17 +94,30 @@ static const struct vm_operations_struct mem_vm_ops = {
 	.page_mkwrite = mem_page_mkwrite,
 };
 
+static const struct vm_operations_struct pinnable_vm_ops = {
+	.open = vmplat_pinnable_open,
+	.close = vmplat_pinnable_close,
+	.fault = mem_fault,
+	.map_pages = filemap_map_pages,
+};
+
 static int mem_mmap(struct file *file, struct vm_area_struct *vma)
 {
+	struct vmplat_mem *mem = vmplat_mem_of(file);
 	int err;
 
 	/* A private copy would be invisible to logs and views. */
 	if (!(vma->vm_flags & VM_MAYSHARE))
 		return -EINVAL;
-	err = vmplat_mem_use(vmplat_mem_of(file));
+	err = vmplat_mem_use(mem);
 	if (err)
 		return err;
-	vma->vm_ops = &mem_vm_ops;
+	if (mem->pinnable) {
+		vma->vm_ops = &pinnable_vm_ops;
+		vmplat_pinnable_open(vma);
+	} else {
+		vma->vm_ops = &mem_vm_ops;
+	}
 	return 0;
 }
 
@@ -472,6 +485,7 @@ static void mem_show_fdinfo(struct seq_file *m, struct file *file)
 	list_for_each(pos, &mem->logs)
 		logs++;
 	seq_printf(m, "vmplat-mem-id:\t%llu\n", mem->id);
+	seq_printf(m, "vmplat-kind:\t%s\n", mem->pinnable ? "pinnable" : "freezable");
 	seq_printf(m, "vmplat-pages:\t%llu\n", mem->nr_pages);
 	seq_printf(m, "vmplat-present:\t%lu\n", vmplat_mapping(mem)->nrpages);
 	seq_printf(m, "vmplat-unharvested:\t%lld\n",
@@ -522,8 +536,11 @@ const struct inode_operations vmplat_mem_iops = {
 	.getattr = mem_getattr,
 };
 
-/* Somebody wrote through a reference, or a dirty PTE goes away; see dirty.c. */
-static bool mem_dirty_folio(struct address_space *mapping, struct folio *folio)
+/*
+ * vmplat_dirty_folio - somebody wrote through a reference, or a dirty PTE goes
+ * away; see dirty.c
+ */
+bool vmplat_dirty_folio(struct address_space *mapping, struct folio *folio)
 {
 	struct vmplat_mem *mem = vmplat_mem(mapping->host);
 
@@ -533,7 +550,7 @@ static bool mem_dirty_folio(struct address_space *mapping, struct folio *folio)
 }
 
 const struct address_space_operations vmplat_mem_aops = {
-	.dirty_folio = mem_dirty_folio,
+	.dirty_folio = vmplat_dirty_folio,
 	.migrate_folio = filemap_migrate_folio,
 };
 

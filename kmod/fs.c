@@ -36,9 +36,13 @@ static struct inode *new_inode_of(struct super_block *sb,
 		inode->i_fop = &simple_dir_operations;
 		inc_nlink(inode);	/* "." */
 	} else {
+		struct vmplat_sb *sbi = sb->s_fs_info;
+
 		inode->i_op = &vmplat_mem_iops;
 		inode->i_fop = &vmplat_mem_fops;
-		inode->i_mapping->a_ops = &vmplat_mem_aops;
+		vmplat_mem(inode)->pinnable = sbi->pinnable;
+		inode->i_mapping->a_ops = sbi->pinnable ? &vmplat_pinnable_aops :
+							  &vmplat_mem_aops;
 		mapping_set_gfp_mask(inode->i_mapping, GFP_HIGHUSER_MOVABLE);
 		mapping_set_unevictable(inode->i_mapping);
 	}
@@ -134,6 +138,8 @@ static int show_options(struct seq_file *m, struct dentry *root)
 	seq_printf(m, ",mode=%03o,uid=%u,gid=%u", inode->i_mode & 07777,
 		   from_kuid_munged(&init_user_ns, inode->i_uid),
 		   from_kgid_munged(&init_user_ns, inode->i_gid));
+	if (sbi->pinnable)
+		seq_puts(m, ",pinnable");
 	return 0;
 }
 
@@ -179,13 +185,14 @@ static void kill_sb(struct super_block *sb)
 
 /* ---- mounting ------------------------------------------------------------------- */
 
-enum { OPT_SIZE, OPT_MODE, OPT_UID, OPT_GID };
+enum { OPT_SIZE, OPT_MODE, OPT_UID, OPT_GID, OPT_PINNABLE };
 
 static const struct fs_parameter_spec params[] = {
 	fsparam_string("size", OPT_SIZE),
 	fsparam_u32oct("mode", OPT_MODE),
 	fsparam_u32("uid", OPT_UID),
 	fsparam_u32("gid", OPT_GID),
+	fsparam_flag("pinnable", OPT_PINNABLE),
 	{}
 };
 
@@ -236,6 +243,9 @@ static int parse_param(struct fs_context *fc, struct fs_parameter *param)
 		return gid_valid(sbi->gid) ? 0 :
 			invalf(fc, "vmplatfs: gid=%u does not exist here",
 			       result.uint_32);
+	case OPT_PINNABLE:
+		sbi->pinnable = true;
+		return 0;
 	}
 	return -EINVAL;
 }
@@ -346,6 +356,7 @@ struct file *vmplat_fs_file(struct vfsmount *mnt, const char *name, loff_t bytes
 int vmplat_mem_create(struct vmplat_cmd *cmd)
 {
 	struct vmplat_mem_create *arg = cmd->arg;
+	char options[] = "pinnable";
 	struct vfsmount *mnt;
 	struct file *file;
 	int err;
@@ -360,7 +371,8 @@ int vmplat_mem_create(struct vmplat_cmd *cmd)
 	 * Each memory has a mount of its own, which goes with its last file. One
 	 * for all would have to be kept, and would keep this module for ever.
 	 */
-	mnt = vfs_kern_mount(&fs_type, SB_KERNMOUNT, fs_type.name, NULL);
+	mnt = vfs_kern_mount(&fs_type, SB_KERNMOUNT, fs_type.name,
+			     arg->flags & VMPLAT_MEM_F_PINNABLE ? options : NULL);
 	if (IS_ERR(mnt))
 		return PTR_ERR(mnt);
 	file = vmplat_fs_file(mnt, "[vmplat-mem]", arg->mem_bytes, 0600,

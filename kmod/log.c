@@ -476,6 +476,9 @@ static __poll_t log_poll(struct file *file, poll_table *wait)
 	struct vmplat_mem *mem = log->mem;
 	u64 nr;
 
+	/* Nobody sees those writes, so there may always be some. */
+	if (mem->pinnable)
+		return EPOLLIN | EPOLLRDNORM;
 	poll_wait(file, &mem->log_wq, wait);
 	nr = READ_ONCE(log->nr_bits) + atomic64_read(&mem->nr_dirty);
 	return nr >= threshold(log) ? EPOLLIN | EPOLLRDNORM : 0;
@@ -580,6 +583,8 @@ int vmplat_log_create(struct vmplat_cmd *cmd)
 	if (IS_ERR(mem_file))
 		return PTR_ERR(mem_file);
 	err = vmplat_mem_use(vmplat_mem_of(mem_file));
+	if (!err && arg->threshold_pages && vmplat_mem_of(mem_file)->pinnable)
+		err = -EOPNOTSUPP;
 	if (err)
 		goto put_mem;
 	log = log_alloc(mem_file, arg->threshold_pages);

@@ -19,7 +19,7 @@ static int info(struct vmplat_cmd *cmd)
 	arg->out_abi = VMPLAT_ABI;
 	arg->out_page_bytes = PAGE_SIZE;
 	arg->out_caps = VMPLAT_CAP_MEM | VMPLAT_CAP_LOG | VMPLAT_CAP_VIEW |
-			VMPLAT_CAP_FILL;
+			VMPLAT_CAP_FILL | VMPLAT_CAP_PINNABLE;
 	arg->out_max_view_mems = VMPLAT_VIEW_MAX_MEMS;
 	return 0;
 }
@@ -28,7 +28,8 @@ static const struct vmplat_ioctl_op dev_ops[] = {
 	VMPLAT_OP(VMPLAT_CMD_INFO, info, struct vmplat_info, __reserved, 0,
 		  VMPLAT_OUT(struct vmplat_info, out_abi)),
 	VMPLAT_OP(VMPLAT_CMD_MEM_CREATE, vmplat_mem_create,
-		  struct vmplat_mem_create, __reserved, 0,
+		  struct vmplat_mem_create, __reserved,
+		  VMPLAT_MEM_F_PINNABLE,
 		  VMPLAT_FD(struct vmplat_mem_create)),
 	VMPLAT_OP(VMPLAT_CMD_LOG_CREATE, vmplat_log_create,
 		  struct vmplat_log_create, threshold_pages,

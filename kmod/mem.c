@@ -5,8 +5,9 @@
  *
  * Pages live in the inode's page cache as order-0 folios, always uptodate,
  * always PG_dirty: a clean page that nobody maps would be thrown away by
- * drop_caches, and its content exists nowhere else. For the same reason the
- * mapping is unevictable. They may be migrated.
+ * drop_caches, and its content exists nowhere else. (Those of a pinnable memory
+ * have PG_private instead.) For the same reason the mapping is unevictable. They
+ * may be migrated.
  */
 #include <linux/file.h>
 #include <linux/slab.h>
@@ -53,6 +54,9 @@ struct inode *vmplat_mem_alloc_inode(struct super_block *sb)
 	mem->nr_pages = 0;
 	mem->max_pages = 0;
 	mem->used = false;
+	mem->pinnable = false;
+	mem->unseen = false;
+	atomic_long_set(&mem->vma_sum, 0);
 	atomic64_set(&mem->charged, 0);
 	mem->dirty = NULL;
 	mem->summary = NULL;
@@ -126,7 +130,7 @@ int vmplat_mem_use(struct vmplat_mem *mem)
 	if (!mem->nr_pages) {
 		err = -EINVAL;
 	} else if (!mem->used) {
-		mem->batch = kmalloc(sizeof(*mem->batch), GFP_KERNEL_ACCOUNT);
+		mem->batch = kzalloc(sizeof(*mem->batch), GFP_KERNEL_ACCOUNT);
 		if (mem->batch)
 			mem->used = true;
 		else
@@ -342,6 +346,8 @@ int vmplat_mem_folio_add(struct vmplat_mem *mem, pgoff_t index,
 	err = filemap_add_folio(mapping, folio, index, mapping_gfp_mask(mapping));
 	if (err)
 		uncharge_pages(mem, 1);
+	else if (mem->pinnable)
+		folio_attach_private(folio, mem);
 	else
 		folio_set_dirty(folio);	/* not folio_mark_dirty(): nobody wrote */
 	if (!err && filling)
@@ -407,4 +413,69 @@ pgoff_t vmplat_mem_next(struct vmplat_mem *mem, pgoff_t index)
 
 	smp_rmb();	/* as in vmplat_mem_find() */
 	return min(missing, vmplat_mem_next_present(mem, index));
+}
+
+/* xas_next_entry() in half the instructions: the next page is mostly next to us. */
+static struct folio *next_folio(struct xa_state *xas, pgoff_t max)
+{
+	struct folio *folio = NULL;
+
+	if (xas->xa_index < max && xas->xa_offset != XA_CHUNK_MASK)
+		folio = xas_next(xas);
+	return folio ? folio : xas_find(xas, max);
+}
+
+/* Sleeps, which is only right while no other folio is locked. */
+static void lock_one(struct vmplat_mem *mem, struct folio *folio)
+{
+	struct vmplat_batch *b = mem->batch;
+
+	folio_lock(folio);
+	if (likely(folio->mapping == vmplat_mapping(mem)))
+		b->folios[b->nr++] = folio;
+	else
+		folio_unlock(folio);	/* removed meanwhile */
+	folio_put(folio);
+}
+
+/**
+ * vmplat_mem_lock_folios - lock pages that exist, into mem->batch
+ * @mem: the memory; mem->lock is held
+ * @index: first page; on return where to go on
+ * @end: page after the last
+ *
+ * Returns true once @end is reached. False means that the batch must be emptied
+ * first: it is full, or the next lock is taken, and who holds several locks and
+ * waits for another can deadlock with somebody doing the same.
+ *
+ * The folios have no reference of the caller's: the page cache keeps what is
+ * locked.
+ */
+bool vmplat_mem_lock_folios(struct vmplat_mem *mem, pgoff_t *index, pgoff_t end)
+{
+	struct vmplat_batch *b = mem->batch;
+
+	while (*index < end) {
+		pgoff_t max = min(end, *index + VMPLAT_BATCH - b->nr);
+		XA_STATE(xas, &vmplat_mapping(mem)->i_pages, *index);
+		unsigned int nr = b->nr;
+		struct folio *folio;
+
+		xas_lock_irq(&xas);
+		for (folio = xas_find(&xas, max - 1); folio && folio_trylock(folio);
+		     folio = next_folio(&xas, max - 1))
+			b->folios[nr++] = folio;
+		b->nr = nr;
+		*index = folio ? folio->index : max;
+		if (folio && !nr)
+			folio_get(folio);
+		xas_unlock_irq(&xas);
+		if (nr && (folio || nr == VMPLAT_BATCH))
+			return *index == end;
+		if (folio) {
+			lock_one(mem, folio);
+			++*index;
+		}
+	}
+	return true;
 }

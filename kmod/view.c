@@ -688,6 +688,8 @@ static int init_part(struct vmplat_view *view, struct vmplat_view_part *part,
 		return PTR_ERR(file);
 	part->mem_file = file;
 	part->mem = vmplat_mem_of(file);
+	if (part->mem->pinnable)
+		return -EOPNOTSUPP;	/* its writers pass no gate */
 	err = vmplat_mem_use(part->mem);
 	if (err)
 		return err;

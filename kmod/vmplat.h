@@ -2,7 +2,7 @@
 /*
  * What the files of this module share. Arrows run one way:
  *
- *   main -> ioctl -> { fs, log, view, fill } -> dirty -> mem -> compat
+ *   main -> ioctl -> { fs, log, view, fill } -> dirty -> pinnable -> mem -> compat
  *   file (the memory file's operations) -> view, fill, dirty, mem
  *
  * Lock order, outermost first:
@@ -51,6 +51,7 @@ struct vmplat_view_part;
  * struct vmplat_sb - one mounted vmplatfs
  * @max_pages: most pages its files may hold together, 0 for no limit
  * @used_pages: pages they hold
+ * @pinnable: what kind of memory they are
  */
 struct vmplat_sb {
 	u64 max_pages;
@@ -58,6 +59,7 @@ struct vmplat_sb {
 	kuid_t uid;
 	kgid_t gid;
 	umode_t mode;
+	bool pinnable;
 };
 
 /*
@@ -67,6 +69,7 @@ struct vmplat_sb {
 #define VMPLAT_BATCH	256
 
 struct vmplat_batch {
+	unsigned int nr;
 	struct folio *folios[VMPLAT_BATCH];	/* locked, ascending */
 };
 
@@ -76,6 +79,10 @@ struct vmplat_mem {
 
 	struct mutex lock;		/* harvests, logs; see above */
 	struct rw_semaphore freeze_sem;	/* writers shared, freezes exclusive */
+
+	bool pinnable;			/* from birth: no gate, see pinnable.c */
+	bool unseen;			/* a second MMU may have written, and is gone */
+	atomic_long_t vma_sum;		/* over mappings, of a random number each */
 
 	/* Fixed once @used; before that under inode->i_rwsem. */
 	u64 nr_pages;
@@ -89,7 +96,7 @@ struct vmplat_mem {
 	unsigned long *summary;		/* one bit a word of @dirty */
 	atomic64_t nr_dirty;
 	u64 nr_harvests;		/* @lock */
-	struct vmplat_batch *batch;	/* @lock; there once @used */
+	struct vmplat_batch *batch;	/* @lock; there once @used, empty */
 
 	struct list_head logs;		/* @lock */
 	wait_queue_head_t log_wq;	/* pollers of logs */
@@ -135,6 +142,7 @@ int vmplat_mem_folio_add(struct vmplat_mem *mem, pgoff_t index,
 			 struct folio *folio, bool filling);
 struct folio *vmplat_mem_folio_alloc(struct vmplat_mem *mem);
 pgoff_t vmplat_mem_next_present(struct vmplat_mem *mem, pgoff_t index);
+bool vmplat_mem_lock_folios(struct vmplat_mem *mem, pgoff_t *index, pgoff_t end);
 pgoff_t vmplat_mem_next(struct vmplat_mem *mem, pgoff_t index);
 
 /* ---- dirty.c: what may have been written -------------------------------- */
@@ -143,6 +151,38 @@ void vmplat_dirty_set(struct vmplat_mem *mem, pgoff_t index);
 u64 vmplat_dirty_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
 			 bool strict);
 pgoff_t vmplat_dirty_next(struct vmplat_mem *mem, pgoff_t index);
+bool vmplat_off_lru_references(struct folio *folio, int known, bool strict);
+
+/* References that neither page tables nor @known explain. */
+static inline int vmplat_count_references(struct folio *folio, int known)
+{
+	int refs = folio_ref_count(folio);
+
+	/* References first: an unmap drops its count before its reference. */
+	smp_rmb();
+	return refs - known - vmplat_folio_mapcount(folio);
+}
+
+/**
+ * vmplat_extra_references - can anybody but page cache and page tables reach this?
+ * @folio: locked, and without a reference of the caller's
+ * @known: its references for being in the page cache and for PG_private
+ * @strict: take nothing for granted
+ */
+static inline bool vmplat_extra_references(struct folio *folio, int known,
+					   bool strict)
+{
+	return vmplat_count_references(folio, known) > 0 &&
+	       vmplat_off_lru_references(folio, known, strict);
+}
+
+/* ---- pinnable.c ----------------------------------------------------------- */
+
+extern const struct address_space_operations vmplat_pinnable_aops;
+
+void vmplat_pinnable_open(struct vm_area_struct *vma);
+void vmplat_pinnable_close(struct vm_area_struct *vma);
+u64 vmplat_pinnable_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end);
 
 /* ---- log.c --------------------------------------------------------------- */
 
@@ -201,6 +241,7 @@ extern const struct address_space_operations vmplat_mem_aops;
 extern const struct inode_operations vmplat_mem_iops;
 extern const struct inode_operations vmplat_view_iops;
 
+bool vmplat_dirty_folio(struct address_space *mapping, struct folio *folio);
 ssize_t vmplat_read_iter(struct kiocb *iocb, struct iov_iter *to, loff_t size,
 			 ssize_t (*read_page)(struct inode *inode, u64 page,
 					      size_t offset, size_t bytes,

@@ -9,7 +9,9 @@
  *     shadow once the reported pages are copied (done_gen(), taken before);
  *   - with writers paused: after one more harvest the shadow is the memory.
  *
- *	shadow [-t SECONDS] [-p PAGES] [-d DISTURBERS] [-w WRITERS] [-m MODES]
+ *	shadow [-H] [-t SECONDS] [-p PAGES] [-d DISTURBERS] [-w WRITERS] [-m MODES]
+ *
+ * -H: a pinnable memory, found dirty by the page tables
  */
 #include <getopt.h>
 #include <poll.h>
@@ -35,6 +37,7 @@ static const char *const mode_names[] = {
 };
 
 static uint64_t nr_pages = 2051, seconds = 10;
+static uint32_t kind;
 static int mem_fd;
 static char *map;
 static atomic_bool stop;
@@ -288,7 +291,7 @@ static void reader_init(struct reader *r, enum mode mode)
 	r->seed = now_ns() | 1;
 	/* Half of them start from "all dirty", half from the memory as it is: zero. */
 	r->log = need(log_new(mem_fd, mode & 1 ? VMPLAT_LOG_F_ALL_DIRTY : 0,
-			      mode == POLL_BORROW ? 50 : 0));
+			      mode == POLL_BORROW && !kind ? 50 : 0));
 	r->shadow = calloc(nr_pages, PAGE);
 	r->bits = calloc((nr_pages + 63) / 64, 8);
 	r->before = calloc(NR_SLOTS * nr_pages, 4);
@@ -304,8 +307,9 @@ int main(int argc, char **argv)
 	size_t bytes;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "t:p:d:w:m:")) != -1) {
+	while ((opt = getopt(argc, argv, "Ht:p:d:w:m:")) != -1) {
 		switch (opt) {
+		case 'H': kind = VMPLAT_MEM_F_PINNABLE; break;
 		case 't': seconds = strtoull(optarg, NULL, 0); break;
 		case 'p': nr_pages = strtoull(optarg, NULL, 0); break;
 		case 'd': disturb = strtoul(optarg, NULL, 0); break;
@@ -316,7 +320,7 @@ int main(int argc, char **argv)
 	}
 	dev_open();
 	bytes = nr_pages * PAGE;
-	mem_fd = need(mem_new(bytes));
+	mem_fd = need(mem_new_kind(bytes, kind));
 	map = map_mem(mem_fd, bytes);
 	disturb_start(disturb, (void *[]) { map }, &bytes, 1);
 	for (int m = 0; m < NR_MODES; m++)

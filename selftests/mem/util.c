@@ -28,11 +28,18 @@ void dev_open(void)
 		bail("/dev/vmplat");
 }
 
-int mem_new(uint64_t bytes)
+int mem_new_kind(uint64_t bytes, uint32_t flags)
 {
-	struct vmplat_mem_create arg = { .size = sizeof(arg), .mem_bytes = bytes };
+	struct vmplat_mem_create arg = {
+		.size = sizeof(arg), .flags = flags, .mem_bytes = bytes,
+	};
 
 	return ioctl(dev_fd, VMPLAT_MEM_CREATE, &arg) ? -1 : arg.out_fd;
+}
+
+int mem_new(uint64_t bytes)
+{
+	return mem_new_kind(bytes, 0);
 }
 
 int log_new(int mem, uint32_t flags, uint64_t threshold)

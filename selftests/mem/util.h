@@ -29,6 +29,7 @@
 
 extern int dev_fd;
 void dev_open(void);			/* or bail out */
+int mem_new_kind(uint64_t bytes, uint32_t flags);
 int mem_new(uint64_t bytes);		/* all of these: fd, or -1 and errno */
 int log_new(int mem, uint32_t flags, uint64_t threshold);
 int log_fetch(int log, struct vmplat_log_fetch *f);

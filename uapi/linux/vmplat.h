@@ -13,6 +13,7 @@
  * Changelog
  *   1  memory, log, view
  *   2  demand filling (VMPLAT_FILL_*)
+ *   3  pinnable memory (VMPLAT_MEM_F_PINNABLE)
  */
 #ifndef _UAPI_LINUX_VMPLAT_H
 #define _UAPI_LINUX_VMPLAT_H
@@ -21,7 +22,7 @@
 #include <linux/types.h>
 
 /* VMPLAT_ABI - counts up with each entry of the changelog above. */
-#define VMPLAT_ABI		2
+#define VMPLAT_ABI		3
 
 /**
  * DOC: Calling convention
@@ -83,12 +84,14 @@ enum {
  * @VMPLAT_CAP_LOG: dirty logs
  * @VMPLAT_CAP_VIEW: frozen views
  * @VMPLAT_CAP_FILL: demand filling
+ * @VMPLAT_CAP_PINNABLE: pinnable memory
  */
 enum vmplat_cap {
 	VMPLAT_CAP_MEM		= 1ULL << 0,
 	VMPLAT_CAP_LOG		= 1ULL << 1,
 	VMPLAT_CAP_VIEW		= 1ULL << 2,
 	VMPLAT_CAP_FILL		= 1ULL << 3,
+	VMPLAT_CAP_PINNABLE	= 1ULL << 4,
 };
 
 /**
@@ -114,9 +117,23 @@ struct vmplat_info {
 #define VMPLAT_INFO		_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_INFO)
 
 /**
+ * enum vmplat_mem_create_flags - &vmplat_mem_create.flags
+ * @VMPLAT_MEM_F_PINNABLE: devices may pin pages for as long as they like (VFIO,
+ *	io_uring buffers, RDMA), and writers never fault for being logged. In return
+ *	there are no views (EOPNOTSUPP) and no log thresholds, and logs are less sharp
+ *	at a price: a fetch looks at every page that exists, reports pinned pages
+ *	each time, and, while a process that maps the memory has a second MMU (is a
+ *	KVM VMM), all pages that exist. The mount option "pinnable" makes every file
+ *	of a vmplatfs so.
+ */
+enum vmplat_mem_create_flags {
+	VMPLAT_MEM_F_PINNABLE	= 1 << 0,
+};
+
+/**
  * struct vmplat_mem_create - VMPLAT_MEM_CREATE on /dev/vmplat
  * @size: sizeof(struct vmplat_mem_create)
- * @flags: must be 0
+ * @flags: &enum vmplat_mem_create_flags
  * @mem_bytes: length of the memory; not 0, a multiple of the page size
  * @out_fd: new descriptor, close-on-exec, opened read-write
  * @__reserved: must be 0
@@ -159,7 +176,9 @@ enum vmplat_log_create_flags {
  *	marked; 0 means one page. The count behind poll() may run ahead of
  *	VMPLAT_LOG_STATUS for pages written again after a harvest, never behind.
  *
- * Any number of logs may stand on one memory; each has its own position.
+ * Any number of logs may stand on one memory; each has its own position. On a
+ * pinnable memory poll() says EPOLLIN always, and @threshold_pages must be 0, else
+ * EOPNOTSUPP.
  */
 struct vmplat_log_create {
 	__u32 size;
@@ -338,7 +357,7 @@ enum vmplat_view_create_flags {
  * and so do pages that are new to the kernel's LRU lists; ENOMEM if the pinned ones
  * do not fit. EBUSY: marks of a log are borrowed already; ESTALE: a label does not
  * match; EINVAL: a log belongs to another memory, a memory is given twice, or an
- * increment lacks a log.
+ * increment lacks a log; EOPNOTSUPP: a memory is pinnable.
  */
 struct vmplat_view_create {
 	__u32 size;

@@ -27,6 +27,7 @@ static const struct {
 	{ VMPLAT_CAP_LOG,	"log",		"dirty logs" },
 	{ VMPLAT_CAP_VIEW,	"view",		"frozen views" },
 	{ VMPLAT_CAP_FILL,	"fill",		"demand filling" },
+	{ VMPLAT_CAP_PINNABLE,	"pinnable",	"memory that devices may pin" },
 };
 #define NR_CAPS (sizeof(caps) / sizeof(caps[0]))
 

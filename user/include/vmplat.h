@@ -57,8 +57,13 @@ size_t vmplat_page_bytes(const struct vmplat *dev);
 
 struct vmplat_mem;
 
-/** vmplat_mem_new - new anonymous guest memory of @bytes (page aligned) */
-int vmplat_mem_new(struct vmplat_mem **mem, struct vmplat *dev, uint64_t bytes);
+/**
+ * vmplat_mem_new - new anonymous guest memory
+ * @bytes: its length, page aligned
+ * @flags: &enum vmplat_mem_create_flags
+ */
+int vmplat_mem_new(struct vmplat_mem **mem, struct vmplat *dev, uint64_t bytes,
+		   uint32_t flags);
 /**
  * vmplat_mem_from_fd - take a memory that is open already
  * @fd: a vmplatfs file; duplicated, the caller keeps its own

@@ -24,9 +24,12 @@ static int wrap(struct vmplat_mem **out, int fd, uint64_t bytes)
 	return 0;
 }
 
-API int vmplat_mem_new(struct vmplat_mem **out, struct vmplat *dev, uint64_t bytes)
+API int vmplat_mem_new(struct vmplat_mem **out, struct vmplat *dev, uint64_t bytes,
+		       uint32_t flags)
 {
-	struct vmplat_mem_create arg = { .size = sizeof(arg), .mem_bytes = bytes, .out_fd = -1 };
+	struct vmplat_mem_create arg = {
+		.size = sizeof(arg), .flags = flags, .mem_bytes = bytes, .out_fd = -1,
+	};
 	int rc;
 
 	*out = NULL;
@@ -34,6 +37,9 @@ API int vmplat_mem_new(struct vmplat_mem **out, struct vmplat *dev, uint64_t byt
 	if (rc == -EINVAL)
 		return lib_error(rc, "cannot create memory of %" PRIu64 " bytes: not a positive "
 				 "multiple of the page size (%zu)", bytes, vmplat_page_bytes(dev));
+	if (rc == -EOPNOTSUPP)
+		return lib_error(rc, "cannot create memory with flags %#x: the kernel module "
+				 "does not know them all", flags);
 	if (rc == -EFBIG)
 		return lib_error(rc, "cannot create memory of %" PRIu64 " bytes: larger than a "
 				 "file can be", bytes);

@@ -20,7 +20,7 @@ static int new_vmplat(struct vm *vm)
 	if (ret)
 		return vm_error(vm, ret, "%s; `--memory-backend memfd` runs without the module, and without snapshots",
 				vmplat_last_error());
-	ret = vmplat_mem_new(&vm->mem, vm->dev, vm->cfg.mem_bytes);
+	ret = vmplat_mem_new(&vm->mem, vm->dev, vm->cfg.mem_bytes, 0);
 	if (!ret)
 		ret = vmplat_mem_map(vm->mem, &addr);
 	if (ret)
