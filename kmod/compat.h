@@ -8,6 +8,7 @@
 #define VMPLAT_COMPAT_H
 
 #include <linux/fs.h>
+#include <linux/list_lru.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
@@ -120,6 +121,34 @@ static inline void vmplat_d_make(struct dentry *dentry, struct inode *inode)
 #else
 #define vmplat_drop_inode	generic_delete_inode
 #endif
+
+/* list_lru_add() asked the item for its cgroup; it takes one since 6.8. */
+static inline bool vmplat_list_lru_add(struct list_lru *lru,
+				       struct list_head *item)
+{
+#ifdef VMPLAT_HAVE_LIST_LRU_ADD_OBJ
+	return list_lru_add_obj(lru, item);
+#else
+	return list_lru_add(lru, item);
+#endif
+}
+
+/* An argument of list_lru_walk_cb until 6.12. */
+#ifdef VMPLAT_HAVE_LIST_LRU_LOCK
+#define VMPLAT_LRU_LOCK		spinlock_t *lock,
+#else
+#define VMPLAT_LRU_LOCK
+#endif
+
+/* Shrinkers are allocated, not embedded, since 6.7. */
+static inline struct shrinker *vmplat_sb_shrinker(struct super_block *sb)
+{
+#ifdef VMPLAT_HAVE_SHRINKER_ALLOC
+	return sb->s_shrink;
+#else
+	return &sb->s_shrink;
+#endif
+}
 
 /* Order-0 folios only: folio_mapcount() is not exported everywhere. */
 static inline int vmplat_folio_mapcount(struct folio *folio)

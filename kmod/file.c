@@ -496,6 +496,7 @@ static void mem_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "vmplat-room-wait-ns:\t%lld\n",
 		   atomic64_read(&mem->room_wait_ns));
 	mutex_unlock(&mem->lock);
+	vmplat_pool_show(m, mem);
 }
 
 static int mem_setattr(struct vmplat_idmap *idmap, struct dentry *dentry,

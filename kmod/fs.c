@@ -110,6 +110,8 @@ static void evict(struct inode *inode)
 	vmplat_mem_evict(inode);
 	if (view)
 		vmplat_view_free(inode);
+	else if (S_ISREG(inode->i_mode))
+		vmplat_pool_drain(inode->i_sb->s_fs_info);
 }
 
 static int fs_statfs(struct dentry *dentry, struct kstatfs *buf)
@@ -150,13 +152,19 @@ static const struct super_operations super_ops = {
 	.drop_inode = vmplat_drop_inode,
 	.statfs = fs_statfs,
 	.show_options = show_options,
+	.nr_cached_objects = vmplat_pool_count,
+	.free_cached_objects = vmplat_pool_scan,
 };
 
 static int fill_super(struct super_block *sb, struct fs_context *fc)
 {
 	struct vmplat_sb *sbi = sb->s_fs_info;
 	struct inode *inode;
+	int err;
 
+	err = vmplat_pool_init(sb);
+	if (err)
+		return err;
 	sb->s_maxbytes = MAX_LFS_FILESIZE;
 	sb->s_blocksize = PAGE_SIZE;
 	sb->s_blocksize_bits = PAGE_SHIFT;
@@ -179,6 +187,7 @@ static void kill_sb(struct super_block *sb)
 	vmplat_kill_sb(sb);
 	if (!sbi)
 		return;
+	vmplat_pool_exit(sbi);
 	percpu_counter_destroy(&sbi->used_pages);
 	kfree(sbi);
 }

@@ -71,9 +71,12 @@ static int __init vmplat_init(void)
 	err = vmplat_mem_cache_init();
 	if (err)
 		return err;
+	err = vmplat_copy_cache_init();
+	if (err)
+		goto err_mem_cache;
 	err = vmplat_fs_init();
 	if (err)
-		goto err_cache;
+		goto err_copy_cache;
 	err = misc_register(&dev);
 	if (err)
 		goto err_fs;
@@ -81,7 +84,9 @@ static int __init vmplat_init(void)
 
 err_fs:
 	vmplat_fs_exit();
-err_cache:
+err_copy_cache:
+	vmplat_copy_cache_exit();
+err_mem_cache:
 	vmplat_mem_cache_exit();
 	return err;
 }
@@ -90,6 +95,7 @@ static void __exit vmplat_exit(void)
 {
 	misc_deregister(&dev);
 	vmplat_fs_exit();
+	vmplat_copy_cache_exit();
 	vmplat_mem_cache_exit();
 }
 

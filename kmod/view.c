@@ -56,7 +56,7 @@ struct vmplat_view_part {
 	u64 nr_present;			/* pages that existed at the freeze */
 	bool live;			/* is on mem->parts */
 
-	struct xarray saved;		/* page index -> struct page or SAVED_ZERO */
+	struct xarray saved;		/* page index -> struct vmplat_copy or SAVED_ZERO */
 	unsigned long *done;		/* discarded by the reader; atomic bits */
 	s64 wait_ns_before;		/* mem->room_wait_ns at the freeze */
 
@@ -93,12 +93,19 @@ DECLARE_RWSEM(vmplat_freeze_order);
 
 /* ---- copies ----------------------------------------------------------------- */
 
-static void put_saved(struct vmplat_view *view, void *entry)
+/* The page is for the next copy, unless it was want of memory that ended this one. */
+static void put_copy(struct vmplat_view_part *part, struct vmplat_copy *copy)
+{
+	vmplat_copy_put(part->mem, copy, READ_ONCE(part->view->state) !=
+						 VMPLAT_VIEW_BROKEN_NOMEM);
+}
+
+static void put_saved(struct vmplat_view_part *part, void *entry)
 {
 	if (!entry || xa_is_value(entry))
 		return;
-	put_page(entry);
-	atomic64_sub(PAGE_SIZE, &view->side_bytes);
+	put_copy(part, entry);
+	atomic64_sub(PAGE_SIZE, &part->view->side_bytes);
 }
 
 static void drop_saved(struct vmplat_view_part *part)
@@ -107,7 +114,7 @@ static void drop_saved(struct vmplat_view_part *part)
 	void *entry;
 
 	xa_for_each(&part->saved, index, entry) {
-		put_saved(part->view, xa_erase(&part->saved, index));
+		put_saved(part, xa_erase(&part->saved, index));
 		cond_resched();
 	}
 }
@@ -175,18 +182,11 @@ static bool page_is_zero(struct page *page)
 	return zero;
 }
 
-/* Rather break a view than have the writer, a VM, killed for its copies. */
-#define COPY_GFP	(__GFP_ACCOUNT | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
-
-static struct page *alloc_copy(void)
-{
-	return alloc_page(GFP_HIGHUSER | COPY_GFP);
-}
-
 /* One page on its way into every part that lacks it. */
 struct saving {
+	struct vmplat_mem *mem;
 	struct page *from;
-	struct page *copy;	/* allocated beforehand, or NULL */
+	struct vmplat_copy *copy;	/* made beforehand, or from the pool */
 	bool filled;		/* @copy has the content */
 	bool zero;		/* @from is all zeroes; valid once @looked */
 	bool looked;
@@ -202,6 +202,9 @@ static bool needs_copy(struct vmplat_view_part *part, pgoff_t index)
 /*
  * Save one page to one part; the folio is locked. 0, also when the view broke;
  * -ENOBUFS: come back with s->copy; -EDQUOT: wait for room.
+ *
+ * The page that the copy is made in may have held anything, of any memory. It is
+ * overwritten from end to end before an entry leads to it.
  */
 static int save_to_part(struct vmplat_view_part *part, pgoff_t index,
 			struct saving *s)
@@ -217,6 +220,8 @@ static int save_to_part(struct vmplat_view_part *part, pgoff_t index,
 	}
 	if (!s->zero) {
 		if (!s->copy)
+			s->copy = vmplat_copy_take(s->mem);
+		if (!s->copy)
 			return -ENOBUFS;
 		if (!charge_side(view, page_folio(s->from), s->freezing)) {
 			if (view->flags & VMPLAT_VIEW_F_BLOCK)
@@ -225,14 +230,13 @@ static int save_to_part(struct vmplat_view_part *part, pgoff_t index,
 			return 0;
 		}
 		if (!s->filled)
-			copy_highpage(s->copy, s->from);
+			copy_highpage(vmplat_copy_page_of(s->copy), s->from);
 		s->filled = true;
-		get_page(s->copy);
-		entry = s->copy;
+		entry = vmplat_copy_get(s->copy);
 	}
 	if (xa_is_err(xa_store(&part->saved, index, entry,
-			       GFP_KERNEL | COPY_GFP))) {
-		put_saved(view, entry);
+			       GFP_KERNEL | VMPLAT_COPY_GFP))) {
+		put_saved(part, entry);
 		break_view(view, VMPLAT_VIEW_BROKEN_NOMEM);
 		return 0;
 	}
@@ -240,7 +244,7 @@ static int save_to_part(struct vmplat_view_part *part, pgoff_t index,
 		atomic64_inc(&view->nr_copied);
 	/* Discarded meanwhile: nobody will ask for it any more. */
 	if (test_bit(index, part->done))
-		put_saved(view, xa_erase(&part->saved, index));
+		put_saved(part, xa_erase(&part->saved, index));
 	return 0;
 }
 
@@ -258,19 +262,6 @@ static int save_to_parts(struct vmplat_mem *mem, pgoff_t index, struct saving *s
 	/* Pairs with smp_rmb() in read_page(): saved before written. */
 	smp_wmb();
 	return 0;
-}
-
-/* A hint, taken before the page is locked: it saves most allocations. */
-static bool any_needs_copy(struct vmplat_mem *mem, pgoff_t index)
-{
-	struct vmplat_view_part *part;
-	bool need = false;
-
-	down_read(&mem->freeze_sem);
-	list_for_each_entry(part, &mem->parts, link)
-		need |= needs_copy(part, index);
-	up_read(&mem->freeze_sem);
-	return need;
 }
 
 /* No copy can be had: every view that needs this page is at its end. */
@@ -308,16 +299,13 @@ static int wait_for_room(struct vmplat_mem *mem, unsigned int seq)
  */
 int vmplat_write_begin(struct vmplat_mem *mem, struct folio *folio)
 {
-	struct saving s = { .from = folio_page(folio, 0) };
+	struct saving s = { .mem = mem, .from = folio_page(folio, 0) };
 	unsigned int seq;
 	bool tried = false;
 	int err;
 
 	if (READ_ONCE(mem->slow) && !test_bit(folio->index, mem->dirty))
 		usleep_range(SLOW_MIN_US, SLOW_MAX_US);
-	/* Before any lock: an allocation may take its time. */
-	if (READ_ONCE(mem->nr_parts) && any_needs_copy(mem, folio->index))
-		s.copy = alloc_copy();
 again:
 	down_read(&mem->freeze_sem);
 	seq = READ_ONCE(mem->room_seq);
@@ -328,9 +316,10 @@ again:
 	}
 	err = save_to_parts(mem, folio->index, &s);
 	if (err == -ENOBUFS && !tried) {
+		/* Without any lock: an allocation may take its time. */
 		folio_unlock(folio);
 		up_read(&mem->freeze_sem);
-		s.copy = alloc_copy();
+		s.copy = vmplat_copy_new(mem);
 		tried = true;
 		goto again;
 	}
@@ -355,21 +344,20 @@ unlock:
 	if (err == -EDQUOT)
 		err = wait_for_room(mem, seq);
 out:
-	if (s.copy)
-		put_page(s.copy);
+	vmplat_copy_put(mem, s.copy, true);
 	return err;
 }
 
 /* Save one existing page of a punch; freeze_sem is held. */
 static int punch_save(struct vmplat_mem *mem, struct folio *folio)
 {
-	struct saving s = { .from = folio_page(folio, 0) };
+	struct saving s = { .mem = mem, .from = folio_page(folio, 0) };
 	int err = 0;
 
 	folio_lock(folio);
 	if (folio->mapping == vmplat_mapping(mem)) {
 		if (mem->nr_parts)
-			s.copy = alloc_copy();
+			s.copy = vmplat_copy_new(mem);
 		err = save_to_parts(mem, folio->index, &s);
 		if (err == -ENOBUFS) {
 			break_needy(mem, folio->index);
@@ -377,8 +365,7 @@ static int punch_save(struct vmplat_mem *mem, struct folio *folio)
 		}
 	}
 	folio_unlock(folio);
-	if (s.copy)
-		put_page(s.copy);
+	vmplat_copy_put(mem, s.copy, true);
 	return err;
 }
 
@@ -494,8 +481,9 @@ static void publish(struct vmplat_view_part *part)
 static int save_pinned_page(struct vmplat_view_part *part, struct folio *folio)
 {
 	struct saving s = {
+		.mem = part->mem,
 		.from = folio_page(folio, 0),
-		.copy = alloc_copy(),
+		.copy = vmplat_copy_new(part->mem),
 		.freezing = true,
 	};
 	int err = 0;
@@ -504,8 +492,7 @@ static int save_pinned_page(struct vmplat_view_part *part, struct folio *folio)
 	if (folio->mapping == vmplat_mapping(part->mem))
 		err = save_to_part(part, folio->index, &s);
 	folio_unlock(folio);
-	if (s.copy)
-		put_page(s.copy);
+	vmplat_copy_put(part->mem, s.copy, true);
 	if (err || READ_ONCE(part->view->state) != VMPLAT_VIEW_OK)
 		return -ENOMEM;
 	return 0;
@@ -878,7 +865,7 @@ static void discard_in_part(struct vmplat_view_part *part, u64 first, u64 end)
 	/* A writer that saved before it saw the bit is undone here, or by itself. */
 	smp_mb__after_atomic();
 	xa_for_each_range(&part->saved, at, entry, first, end - 1) {
-		put_saved(part->view, xa_erase(&part->saved, at));
+		put_saved(part, xa_erase(&part->saved, at));
 		cond_resched();
 	}
 }
@@ -962,7 +949,7 @@ static void *get_saved(struct vmplat_view_part *part, pgoff_t index)
 	xa_lock(&part->saved);
 	entry = xa_load(&part->saved, index);
 	if (entry && !xa_is_value(entry))
-		get_page(entry);
+		vmplat_copy_get(entry);
 	xa_unlock(&part->saved);
 	return entry;
 }
@@ -973,15 +960,15 @@ static bool unreadable(struct vmplat_view_part *part, pgoff_t index)
 	       test_bit(index, part->done);
 }
 
-static size_t copy_saved(void *entry, size_t offset, size_t bytes,
-			 struct iov_iter *to)
+static size_t copy_saved(struct vmplat_view_part *part, void *entry,
+			 size_t offset, size_t bytes, struct iov_iter *to)
 {
 	size_t copied;
 
 	if (xa_is_value(entry))
 		return iov_iter_zero(bytes, to);
-	copied = vmplat_copy_page(entry, offset, bytes, to);
-	put_page(entry);
+	copied = vmplat_copy_page(vmplat_copy_page_of(entry), offset, bytes, to);
+	put_copy(part, entry);
 	return copied;
 }
 
@@ -1014,7 +1001,7 @@ static ssize_t read_page(struct vmplat_view_part *part, pgoff_t index,
 			return -ENODATA;
 		entry = get_saved(part, index);
 		if (entry)
-			return copy_saved(entry, offset, bytes, to);
+			return copy_saved(part, entry, offset, bytes, to);
 		copied = copy_live(part, index, offset, bytes, to);
 		if (copied == -EAGAIN) {
 			err = vmplat_fill_wait(part->mem, index);

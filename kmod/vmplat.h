@@ -2,7 +2,7 @@
 /*
  * What the files of this module share. Arrows run one way:
  *
- *   main -> ioctl -> { fs, log, view, fill } -> dirty -> pinnable -> mem -> compat
+ *   main -> ioctl -> { fs, log, view, fill } -> { dirty -> pinnable, pool } -> mem -> compat
  *   file (the memory file's operations) -> view, fill, dirty, mem
  *
  * Lock order, outermost first:
@@ -14,7 +14,8 @@
  *                             removes one, exclusively by a freeze
  *   mapping->invalidate_lock  shared to add a page, exclusive to remove some
  *   folio lock                makes PTEs writable, write-protects, saves copies
- *   xa_lock, fill->lock       leaves
+ *   xa_lock, fill->lock,      leaves
+ *   locks of a pool's list
  *
  * mmap_lock is outside freeze_sem (faults) and never taken below mem->lock:
  * nothing copies to or from user space while it holds mem->lock or deeper.
@@ -28,6 +29,7 @@
 #include <linux/fs.h>
 #include <linux/kernel.h>
 #include <linux/list.h>
+#include <linux/list_lru.h>
 #include <linux/mutex.h>
 #include <linux/pagemap.h>
 #include <linux/percpu_counter.h>
@@ -41,6 +43,7 @@
 
 struct seq_file;
 struct vm_fault;
+struct vmplat_copy;
 struct vmplat_fill;
 struct vmplat_log;
 struct vmplat_view_part;
@@ -48,14 +51,28 @@ struct vmplat_view_part;
 /* ---- mem.c: the pages of a memory ------------------------------------- */
 
 /**
+ * struct vmplat_pool - pages of copies that no view needs any more
+ * @lru: struct vmplat_copy, by cgroup
+ * @nr: how many
+ * @nr_reused: how many were taken so far
+ */
+struct vmplat_pool {
+	struct list_lru lru;
+	atomic_long_t nr;
+	atomic64_t nr_reused;
+};
+
+/**
  * struct vmplat_sb - one mounted vmplatfs
  * @max_pages: most pages its files may hold together, 0 for no limit
  * @used_pages: pages they hold
  * @pinnable: what kind of memory they are
+ * @pool: for copies of them
  */
 struct vmplat_sb {
 	u64 max_pages;
 	struct percpu_counter used_pages;
+	struct vmplat_pool pool;
 	kuid_t uid;
 	kgid_t gid;
 	umode_t mode;
@@ -183,6 +200,26 @@ extern const struct address_space_operations vmplat_pinnable_aops;
 void vmplat_pinnable_open(struct vm_area_struct *vma);
 void vmplat_pinnable_close(struct vm_area_struct *vma);
 u64 vmplat_pinnable_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end);
+
+/* ---- pool.c ------------------------------------------------------------- */
+
+/* Rather break a view than have the writer, a VM, killed for its copies. */
+#define VMPLAT_COPY_GFP	(__GFP_ACCOUNT | __GFP_NOWARN | __GFP_RETRY_MAYFAIL)
+
+int vmplat_copy_cache_init(void);
+void vmplat_copy_cache_exit(void);
+struct vmplat_copy *vmplat_copy_take(struct vmplat_mem *mem);
+struct vmplat_copy *vmplat_copy_new(struct vmplat_mem *mem);
+struct vmplat_copy *vmplat_copy_get(struct vmplat_copy *copy);
+struct page *vmplat_copy_page_of(struct vmplat_copy *copy);
+void vmplat_copy_put(struct vmplat_mem *mem, struct vmplat_copy *copy, bool keep);
+
+int vmplat_pool_init(struct super_block *sb);
+void vmplat_pool_exit(struct vmplat_sb *sbi);
+void vmplat_pool_drain(struct vmplat_sb *sbi);
+long vmplat_pool_count(struct super_block *sb, struct shrink_control *sc);
+long vmplat_pool_scan(struct super_block *sb, struct shrink_control *sc);
+void vmplat_pool_show(struct seq_file *m, struct vmplat_mem *mem);
 
 /* ---- log.c --------------------------------------------------------------- */
 
