@@ -309,36 +309,6 @@ static void test_lifetime(void)
 
 /* ---- memory cgroup ------------------------------------------------------ */
 
-static int cg_write(const char *cg, const char *file, const char *text)
-{
-	char path[160];
-	int fd, rc;
-
-	snprintf(path, sizeof(path), "%s/%s", cg, file);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	rc = write(fd, text, strlen(text)) < 0 ? -1 : 0;
-	close(fd);
-	return rc;
-}
-
-static uint64_t cg_stat(const char *cg, const char *key)
-{
-	char path[160], name[64];
-	uint64_t v, found = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/memory.stat", cg);
-	f = fopen(path, "r");
-	while (f && fscanf(f, "%63s %lu", name, &v) == 2)
-		if (!strcmp(name, key))
-			found = v;
-	if (f)
-		fclose(f);
-	return found;
-}
-
 static void test_memcg(void)
 {
 	static const char cg[] = "/sys/fs/cgroup/vmplat-test";

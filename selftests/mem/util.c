@@ -342,3 +342,53 @@ void disturb_stop(void)
 	disturb.nr_threads = 0;
 	disturb.what = 0;
 }
+
+/* ---- memory cgroup ------------------------------------------------------ */
+
+int cg_write(const char *cg, const char *file, const char *text)
+{
+	char path[160];
+	int fd, rc;
+
+	snprintf(path, sizeof(path), "%s/%s", cg, file);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	rc = write(fd, text, strlen(text)) < 0 ? -1 : 0;
+	close(fd);
+	return rc;
+}
+
+uint64_t cg_stat(const char *cg, const char *key)
+{
+	char path[160], name[64];
+	uint64_t v, found = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/memory.stat", cg);
+	f = fopen(path, "r");
+	while (f && fscanf(f, "%63s %lu", name, &v) == 2)
+		if (!strcmp(name, key))
+			found = v;
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* ---- fdinfo ------------------------------------------------------------- */
+
+int64_t fdinfo(int fd, const char *key)
+{
+	char path[64], name[64], value[256];
+	int64_t found = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	f = fopen(path, "re");
+	while (f && fscanf(f, "%63[^:]: %255[^\n] ", name, value) == 2)
+		if (!strcmp(name, key))
+			found = strtoll(value, NULL, 0);
+	if (f)
+		fclose(f);
+	return found;
+}

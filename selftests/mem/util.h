@@ -58,6 +58,15 @@ void lru_drain(void);
 /* A directory with a vmplatfs mounted on it, gone when the test ends. */
 const char *fs_mount(const char *options);
 
+/* ---- what the kernel says about it --------------------------------------- */
+
+/* Write @text to a file of the cgroup @cg, a directory: 0, or -1 and errno. */
+int cg_write(const char *cg, const char *file, const char *text);
+/* A line of its memory.stat, in bytes; the kernel flushes it in batches, a CPU at a time. */
+uint64_t cg_stat(const char *cg, const char *key);
+/* A number of /proc/self/fdinfo, -1 if there is no such line. */
+int64_t fdinfo(int fd, const char *key);
+
 /* ---- time and chance --------------------------------------------------- */
 
 uint64_t now_ns(void);
