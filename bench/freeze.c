@@ -22,7 +22,7 @@
 
 #define BYTES	(512 * MIB)
 #define PAGES	(BYTES / PAGE)
-#define ROUNDS	5
+#define ROUNDS	9
 
 struct writer {
 	volatile uint32_t *map;

@@ -68,7 +68,7 @@ struct inode *vmplat_mem_alloc_inode(struct super_block *sb)
 	mem->wake_at = U64_MAX;
 	INIT_LIST_HEAD(&mem->parts);
 	mem->nr_parts = 0;
-	mem->slow = false;
+	mem->slow_us = 0;
 	init_waitqueue_head(&mem->room_wq);
 	mem->room_seq = 0;
 	atomic64_set(&mem->room_wait_ns, 0);

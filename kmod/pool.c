@@ -116,20 +116,12 @@ static struct vmplat_copy *take_from_node(struct vmplat_pool *pool, int nid)
 	return list_first_entry_or_null(&taken, struct vmplat_copy, link);
 }
 
-/**
- * vmplat_copy_take - a page for a copy, from the pool
- * @mem: the memory it will be a copy of
- *
- * Does not sleep. Returns a page with undefined content and one reference, or
- * NULL. Kernel threads get none: they act for cgroups that are not their own
- * (set_active_memcg()).
- */
-struct vmplat_copy *vmplat_copy_take(struct vmplat_mem *mem)
+static struct vmplat_copy *take(struct vmplat_pool *pool)
 {
-	struct vmplat_pool *pool = &sb_of(mem)->pool;
 	struct vmplat_copy *copy;
 	int nid, near = numa_mem_id();
 
+	/* Kernel threads act for other cgroups than their own: set_active_memcg() */
 	if (!atomic_long_read(&pool->nr) || current->flags & PF_KTHREAD)
 		return NULL;
 	copy = take_from_node(pool, near);
@@ -142,20 +134,16 @@ struct vmplat_copy *vmplat_copy_take(struct vmplat_mem *mem)
 	if (!copy)
 		return NULL;
 	count(pool, copy, -1);
-	atomic64_inc(&pool->nr_reused);
 	INIT_LIST_HEAD(&copy->link);
 	refcount_set(&copy->refs, 1);
 	return copy;
 }
 
-/* vmplat_copy_new - the same, newly allocated if the pool has none; may sleep */
-struct vmplat_copy *vmplat_copy_new(struct vmplat_mem *mem)
+static struct vmplat_copy *alloc(struct vmplat_pool *pool)
 {
-	struct vmplat_copy *copy = vmplat_copy_take(mem);
+	struct vmplat_copy *copy;
 
-	if (copy)
-		return copy;
-	copy = kmem_cache_alloc_lru(copy_cache, &sb_of(mem)->pool.lru,
+	copy = kmem_cache_alloc_lru(copy_cache, &pool->lru,
 				    GFP_KERNEL | VMPLAT_COPY_GFP);
 	if (!copy)
 		return NULL;
@@ -167,6 +155,31 @@ struct vmplat_copy *vmplat_copy_new(struct vmplat_mem *mem)
 	INIT_LIST_HEAD(&copy->link);
 	refcount_set(&copy->refs, 1);
 	return copy;
+}
+
+/**
+ * vmplat_copy_take - a page for a copy, from the pool
+ * @mem: the memory it will be a copy of
+ *
+ * Does not sleep. Returns a page with undefined content and one reference, or
+ * NULL.
+ */
+struct vmplat_copy *vmplat_copy_take(struct vmplat_mem *mem)
+{
+	struct vmplat_pool *pool = &sb_of(mem)->pool;
+	struct vmplat_copy *copy = take(pool);
+
+	if (copy)
+		atomic64_inc(&pool->nr_reused);
+	return copy;
+}
+
+/* vmplat_copy_new - the same, newly allocated if the pool has none; may sleep */
+struct vmplat_copy *vmplat_copy_new(struct vmplat_mem *mem)
+{
+	struct vmplat_copy *copy = vmplat_copy_take(mem);
+
+	return copy ? copy : alloc(&sb_of(mem)->pool);
 }
 
 struct vmplat_copy *vmplat_copy_get(struct vmplat_copy *copy)
@@ -207,6 +220,31 @@ int vmplat_pool_init(struct super_block *sb)
 	struct vmplat_sb *sbi = sb->s_fs_info;
 
 	return list_lru_init_memcg(&sbi->pool.lru, vmplat_sb_shrinker(sb));
+}
+
+/*
+ * vmplat_pool_stock - have @nr pages for the caller, as far as there is memory
+ *
+ * Takes them and gives them back: it is its own pages that it must find later.
+ */
+void vmplat_pool_stock(struct vmplat_mem *mem, unsigned int nr)
+{
+	struct vmplat_pool *pool = &sb_of(mem)->pool;
+	struct vmplat_copy *copy, *next;
+	LIST_HEAD(stock);
+
+	while (nr--) {
+		copy = take(pool);
+		if (!copy)
+			copy = alloc(pool);
+		if (!copy)
+			break;
+		list_add(&copy->link, &stock);
+	}
+	list_for_each_entry_safe(copy, next, &stock, link) {
+		list_del_init(&copy->link);
+		vmplat_copy_put(mem, copy, true);
+	}
 }
 
 /* vmplat_pool_drain - give everything back */

@@ -42,9 +42,9 @@
 /* Longest wait for side memory in one fault: mmap_lock may be held meanwhile. */
 #define ROOM_WAIT	(HZ / 50)
 
-/* How long a writer waits for each new mark while a freeze catches up. */
+/* How long a writer waits, or twice that, for each new mark while a freeze catches up. */
 #define SLOW_MIN_US	100
-#define SLOW_MAX_US	200
+#define SLOW_MAX_US	800
 
 struct vmplat_view_part {
 	struct list_head link;		/* mem->parts, freeze_sem */
@@ -287,6 +287,30 @@ static int wait_for_room(struct vmplat_mem *mem, unsigned int seq)
 	return left < 0 ? -EINTR : -EAGAIN;
 }
 
+/*
+ * The folio lock and freeze_sem. Waiting for the folio, and being preempted there,
+ * with freeze_sem held would make a freeze wait as well, and everybody with it; so
+ * the folio comes first, against the order of locks, and freeze_sem is only tried.
+ */
+static void lock_to_write(struct vmplat_mem *mem, struct folio *folio)
+{
+	folio_lock(folio);
+	if (likely(down_read_trylock(&mem->freeze_sem)))
+		return;
+	folio_unlock(folio);
+	down_read(&mem->freeze_sem);	/* until the freeze is over */
+	folio_lock(folio);
+}
+
+/* While a freeze catches up, who makes it more work waits a moment. */
+static void stand_back(struct vmplat_mem *mem, pgoff_t index)
+{
+	unsigned int us = READ_ONCE(mem->slow_us);
+
+	if (us && !test_bit(index, mem->dirty))
+		usleep_range(us, 2 * us);
+}
+
 /**
  * vmplat_write_begin - the gate: a page is about to be written
  * @mem: the memory
@@ -304,12 +328,10 @@ int vmplat_write_begin(struct vmplat_mem *mem, struct folio *folio)
 	bool tried = false;
 	int err;
 
-	if (READ_ONCE(mem->slow) && !test_bit(folio->index, mem->dirty))
-		usleep_range(SLOW_MIN_US, SLOW_MAX_US);
+	stand_back(mem, folio->index);
 again:
-	down_read(&mem->freeze_sem);
+	lock_to_write(mem, folio);
 	seq = READ_ONCE(mem->room_seq);
-	folio_lock(folio);
 	if (folio->mapping != vmplat_mapping(mem)) {
 		err = -EAGAIN;
 		goto unlock;
@@ -553,36 +575,93 @@ static int freeze_blocked(struct vmplat_view *view,
 	return err;
 }
 
-/* Unblocked passes: at most so many, and none for less than a short pause. */
-#define MAX_PASSES	4
-#define FEW_PAGES	64
-
 /*
- * Most of what was written is protected while writers run; only what they write
- * meanwhile is left for the pause. As in pre-copy that may never become little,
- * so from the second pass on writers are slowed down: each waits a moment before
- * it makes another page writable, which is far less than a long pause for all.
+ * Passes beside the writers end when few pages are left, which are for the pause;
+ * when writers were slowed down for SLOW_NS; or when slowing them down as far as
+ * it goes does not help.
  */
-static void harvest_unblocked(struct vmplat_view_part *part)
-{
-	struct vmplat_mem *mem = part->mem;
-	int pass;
+#define FEW_PAGES	8
+#define SLOW_NS		NSEC_PER_SEC
+/* A pass over so many pages is short: writers can be slow for all of it. */
+#define SHORT_PASS	4096
+/* Most pages made ready in a pool for what is copied in the pause. */
+#define STOCK_PAGES	256
 
-	for (pass = 0; pass < MAX_PASSES; pass++) {
-		part->view->nr_protected +=
-			vmplat_dirty_harvest(mem, 0, part->nr_pages, true);
-		if (atomic64_read(&mem->nr_dirty) <= FEW_PAGES)
-			break;
-		WRITE_ONCE(mem->slow, true);
-	}
+/* One harvest of each memory, beside the writers; how many pages it protected. */
+static u64 harvest_pass(struct vmplat_view *view)
+{
+	u64 nr = 0;
+	u32 i;
+
+	for (i = 0; i < view->nr_parts; i++)
+		nr += vmplat_dirty_harvest(view->parts[i].mem, 0,
+					   view->parts[i].nr_pages, true);
+	view->nr_protected += nr;
+	return nr;
 }
 
-static void speed_up(struct vmplat_view *view)
+static u64 nr_unharvested(struct vmplat_view *view)
+{
+	u64 nr = 0;
+	u32 i;
+
+	for (i = 0; i < view->nr_parts; i++)
+		nr += atomic64_read(&view->parts[i].mem->nr_dirty);
+	return nr;
+}
+
+static void slow_down(struct vmplat_view *view, unsigned int us)
 {
 	u32 i;
 
 	for (i = 0; i < view->nr_parts; i++)
-		WRITE_ONCE(view->parts[i].mem->slow, false);
+		WRITE_ONCE(view->parts[i].mem->slow_us, us);
+}
+
+/*
+ * Most of what was written is protected while writers run; only what they write
+ * meanwhile is left for the pause. As in pre-copy that may never become little.
+ * So unless each pass leaves half of what it found, writers are slowed down, and
+ * more so if that does not help: each waits a moment before it makes another page
+ * writable, which is far less than a long pause for all.
+ */
+static void harvest_unblocked(struct vmplat_view *view)
+{
+	u64 found, left, slow_since = 0;
+	unsigned int us = 0;
+
+	for (;;) {
+		found = harvest_pass(view);
+		left = nr_unharvested(view);
+		if (left <= FEW_PAGES)
+			break;
+		if (us && ktime_get_ns() - slow_since > SLOW_NS)
+			break;
+		if (left <= found / 2 && (us || left > SHORT_PASS))
+			continue;
+		if (us == SLOW_MAX_US)
+			break;
+		if (!us)
+			slow_since = ktime_get_ns();
+		us = us ? 2 * us : SLOW_MIN_US;
+		slow_down(view, us);
+	}
+}
+
+/*
+ * What has its bit again may be pinned, and copied in the pause. It should not take
+ * an allocation then, which may take its time.
+ */
+static void stock_pools(struct vmplat_view *view)
+{
+	u32 i;
+
+	for (i = 0; i < view->nr_parts; i++) {
+		struct vmplat_mem *mem = view->parts[i].mem;
+
+		vmplat_pool_stock(mem, min_t(u64, STOCK_PAGES,
+					     atomic64_read(&mem->nr_dirty)));
+	}
 }
 
 static int freeze(struct vmplat_view *view, struct vmplat_view_part **order)
@@ -596,11 +675,12 @@ static int freeze(struct vmplat_view *view, struct vmplat_view_part **order)
 				     &vmplat_freeze_order);
 	for (i = 0; i < view->nr_parts && !err; i++)
 		err = check_log(order[i]);
-	for (i = 0; i < view->nr_parts && !err; i++)
-		harvest_unblocked(order[i]);
-	if (!err)
+	if (!err) {
+		harvest_unblocked(view);
+		stock_pools(view);
 		err = freeze_blocked(view, order);
-	speed_up(view);
+	}
+	slow_down(view, 0);
 	while (locked--)
 		mutex_unlock(&order[locked]->mem->lock);
 	up_read(&vmplat_freeze_order);

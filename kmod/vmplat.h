@@ -19,6 +19,7 @@
  *
  * mmap_lock is outside freeze_sem (faults) and never taken below mem->lock:
  * nothing copies to or from user space while it holds mem->lock or deeper.
+ * A writer at the gate takes the folio's lock first, and then only tries freeze_sem.
  * A freeze of several memories takes their locks in ascending mem->id, under
  * vmplat_freeze_order held shared, which exists to tell lockdep just that.
  */
@@ -121,7 +122,7 @@ struct vmplat_mem {
 
 	struct list_head parts;		/* freeze_sem: parts of live views */
 	int nr_parts;			/* freeze_sem to write: length of @parts */
-	bool slow;			/* a freeze wants few new marks */
+	unsigned int slow_us;		/* a freeze wants few new marks: wait so long */
 	wait_queue_head_t room_wq;	/* writers waiting for side memory */
 	unsigned int room_seq;		/* counts reasons to look again */
 	atomic64_t room_wait_ns;
@@ -217,6 +218,7 @@ void vmplat_copy_put(struct vmplat_mem *mem, struct vmplat_copy *copy, bool keep
 int vmplat_pool_init(struct super_block *sb);
 void vmplat_pool_exit(struct vmplat_sb *sbi);
 void vmplat_pool_drain(struct vmplat_sb *sbi);
+void vmplat_pool_stock(struct vmplat_mem *mem, unsigned int nr);
 long vmplat_pool_count(struct super_block *sb, struct shrink_control *sc);
 long vmplat_pool_scan(struct super_block *sb, struct shrink_control *sc);
 void vmplat_pool_show(struct seq_file *m, struct vmplat_mem *mem);
