@@ -404,9 +404,9 @@ void cli_table_print(struct cli_table *t)
 		if (i == t->nr_cols - 1)
 			fputs(cli_style(stdout, CLI_PLAIN), stdout);
 		fputs(last ? "\n" : "  ", stdout);
-		free(t->cells[i]);
-		t->cells[i] = "";
 	}
+	for (size_t i = 0; i < t->nr_cells; i++)
+		free(t->cells[i]);
 	free(t->cells);
 	free(t);
 }

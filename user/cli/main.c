@@ -26,6 +26,7 @@ static const struct cli_command commands[] = {
 	{ "mem",	"create and look at memory files",			cmd_mem },
 	{ "log",	"watch what is written to a memory file",		cmd_log },
 	{ "view",	"copy one instant of memory files while they are used",	cmd_view },
+	{ "iso",	"look into optical disc images, check them, take files out", cmd_iso },
 	{ "info",	"what the kernel module offers, or why it is not there", cmd_info },
 	{ "help",	"explain a command",					cmd_help },
 	{ "version",	"print the version",					cmd_version },
