@@ -20,8 +20,9 @@
  * clean_record_shared_mapping_range() takes migration entries for dirty PTEs. So
  * it is called for runs of locked folios only.
  *
- * A second MMU (KVM) writes without setting dirty bits in this one. While a mapping
- * belongs to an mm that has notifiers, every page that exists is reported. That
+ * A second MMU (KVM's, a device's) writes without setting dirty bits in this one.
+ * KVM makes up for it by PG_dirty when it lets go of a page, others need not. While
+ * a mapping belongs to an mm that has notifiers, every page that exists is reported. That
  * must hold for mappings that came and went between two harvests, too: one that
  * is closed leaves word in mem->unseen. Between leaving the mapping's tree and
  * leaving word it can be seen nowhere. So each mapping has a random number,
