@@ -587,7 +587,7 @@ static int freeze_blocked(struct vmplat_view *view,
 /* Most pages made ready in a pool for what is copied in the pause. */
 #define STOCK_PAGES	256
 
-/* One harvest of each memory, beside the writers; how many pages it protected. */
+/* One harvest of each memory, beside the writers; how many pages it found. */
 static u64 harvest_pass(struct vmplat_view *view)
 {
 	u64 nr = 0;
@@ -621,23 +621,27 @@ static void slow_down(struct vmplat_view *view, unsigned int us)
 /*
  * Most of what was written is protected while writers run; only what they write
  * meanwhile is left for the pause. As in pre-copy that may never become little.
- * So unless each pass leaves half of what it found, writers are slowed down, and
- * more so if that does not help: each waits a moment before it makes another page
- * writable, which is far less than a long pause for all.
+ * So unless each pass leaves half of what the one before left, writers are slowed
+ * down, and more so if that does not help: each waits a moment before it makes
+ * another page writable, which is far less than a long pause for all.
+ *
+ * It ends, because what is left is halved, or writers are slowed down further.
  */
 static void harvest_unblocked(struct vmplat_view *view)
 {
-	u64 found, left, slow_since = 0;
+	u64 left, before, slow_since = 0;
 	unsigned int us = 0;
+	bool halved;
 
-	for (;;) {
-		found = harvest_pass(view);
+	for (before = harvest_pass(view);; harvest_pass(view)) {
 		left = nr_unharvested(view);
+		halved = left <= before / 2;
+		before = left;
 		if (left <= FEW_PAGES)
 			break;
 		if (us && ktime_get_ns() - slow_since > SLOW_NS)
 			break;
-		if (left <= found / 2 && (us || left > SHORT_PASS))
+		if (halved && (us || left > SHORT_PASS))
 			continue;
 		if (us == SLOW_MAX_US)
 			break;

@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -483,6 +484,43 @@ static void test_increments(void)
 	free(spoilt);
 }
 
+/*
+ * Pages that are referenced at the freeze are marked again by each pass: passes
+ * must end all the same, and the pages be copied.
+ */
+static void test_pinned(void)
+{
+	enum { NR = 128, PINNED = 32 };
+	int mem = need(mem_new(NR * PAGE)), pipes[2], view;
+	char *map = map_mem(mem, NR * PAGE), page[PAGE];
+	struct iovec iov = { map, PINNED * PAGE };
+	int64_t harvests;
+
+	memset(map, 'a', NR * PAGE);
+	lru_drain();
+	need(pipe2(pipes, O_CLOEXEC));
+	need(fcntl(pipes[1], F_SETPIPE_SZ, 2 * PINNED * PAGE));
+	is_int(vmsplice(pipes[1], &iov, 1, 0), PINNED * PAGE, "pages are in a pipe");
+	harvests = fdinfo(mem, "vmplat-harvests");
+	view = need(view_of(mem, -1, 0, 0));
+	harvests = fdinfo(mem, "vmplat-harvests") - harvests;
+	is_int(view_status(view).out_nr_copied, PINNED, "a freeze copies them");
+	ok(harvests > 1 && harvests <= 8, "after a few passes: %lld", (long long)harvests);
+	memset(map, 'b', NR * PAGE);
+	ok(pread(view, page, PAGE, 0) == PAGE && page[0] == 'a', "as they were");
+	close(view);
+	harvests = fdinfo(mem, "vmplat-harvests");
+	close(pipes[0]);
+	close(pipes[1]);
+	view = need(view_of(mem, -1, 0, 0));
+	harvests = fdinfo(mem, "vmplat-harvests") - harvests;
+	is_int(view_status(view).out_nr_copied, 0, "once they are let go it need not");
+	is_int(harvests, 2, "and two passes do");
+	close(view);
+	munmap(map, NR * PAGE);
+	close(mem);
+}
+
 int main(int argc, char **argv)
 {
 	uint32_t disturb = DISTURB_MIGRATE | DISTURB_COMPACT | DISTURB_DROP;
@@ -506,6 +544,7 @@ int main(int argc, char **argv)
 		maps[i] = map_mem(mems[i], mem_bytes());
 		sizes[i] = mem_bytes();
 	}
+	test_pinned();
 	lay_out();
 	disturb_start(disturb, (void **)maps, sizes, NR_MEMS);
 	seconds = (seconds + 1) / 2;
