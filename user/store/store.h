@@ -236,6 +236,11 @@ struct store_add_opts {
 	 */
 	int (*consumed)(void *ctx, uint64_t off, uint64_t len);
 	void *ctx;
+	/*
+	 * The image is @bytes of the descriptor from @first on, both multiples of
+	 * the page size; 0 bytes: up to its end. Offsets elsewhere count in the image.
+	 */
+	uint64_t first, bytes;
 };
 
 /**

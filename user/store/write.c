@@ -299,7 +299,8 @@ static int find_extents(struct add *a)
 	off_t pos = 0, hole;
 
 	while (a->bytes && (uint64_t)pos < a->bytes) {
-		off_t data = lseek(a->fd, pos, SEEK_DATA);
+		off_t first = (off_t)a->opts.first;
+		off_t data = lseek(a->fd, first + pos, SEEK_DATA);
 
 		if (data < 0 && errno == ENXIO)
 			break;
@@ -313,6 +314,12 @@ static int find_extents(struct add *a)
 		hole = lseek(a->fd, data, SEEK_HOLE);
 		if (hole < 0)
 			return source_error(a, errno, "find the extents of");
+		data -= first;
+		hole -= first;
+		if ((uint64_t)data >= a->bytes)
+			break;
+		if ((uint64_t)hole > a->bytes)
+			hole = (off_t)a->bytes;
 		if (hole <= data || data < pos)
 			return store_fail(EIO, "%s: the source's extents make "
 					  "no sense", a->name);
@@ -400,7 +407,7 @@ static int read_source(struct add *a, void *buf, uint64_t off, size_t len)
 	}
 	while (done < want) {
 		ssize_t n = pread(a->fd, (char *)buf + done, want - done,
-				  off + done);
+				  (off_t)(a->opts.first + off + done));
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -982,7 +989,12 @@ static int add_open(struct add *a)
 	end = lseek(a->fd, 0, SEEK_END);
 	if (end < 0)
 		return source_error(a, errno, "find the length of");
-	a->bytes = end;
+	if (a->opts.first > (uint64_t)end || a->opts.bytes > end - a->opts.first ||
+	    (a->opts.first | a->opts.bytes) % FMT_PAGE_BYTES)
+		return store_fail(EINVAL, "%s: the source has %lld bytes, not %llu from %llu on",
+				  a->name, (long long)end, (unsigned long long)a->opts.bytes,
+				  (unsigned long long)a->opts.first);
+	a->bytes = a->opts.bytes ? a->opts.bytes : end - a->opts.first;
 	a->nr_pages = a->bytes / FMT_PAGE_BYTES + !!(a->bytes % FMT_PAGE_BYTES);
 	a->nr_groups = (a->nr_pages + FMT_GROUP_PAGES - 1) / FMT_GROUP_PAGES;
 	a->bits = calloc(a->nr_pages / 64 + 1, sizeof(*a->bits));
