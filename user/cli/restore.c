@@ -34,17 +34,21 @@ static const char help[] =
 "  -d, --disk FILE     where the next writable disk goes, instead of a file below\n"
 "                      $VMPLAT_VM_DIR or /var/lib/vmplat/vms/NAME; must not exist\n"
 "      --overwrite     but may\n"
+"      --net WHERE     what the next network device is connected to now, instead of\n"
+"                      what it was: a tap=NAME stays a tap, socket=PATH or passt one\n"
+"                      of these two\n"
 "      --console WHERE stdio, none, or a file to append to\n"
 "      --detach        go on in the background\n"
 "      --paused        wait for `vmplat vm resume`\n"
 "      --no-reboot     end when the guest resets itself\n";
 
-enum { OPT_NAME = 256, OPT_OVERWRITE, OPT_CONSOLE, OPT_DETACH, OPT_PAUSED, OPT_NO_REBOOT };
+enum { OPT_NAME = 256, OPT_NET, OPT_OVERWRITE, OPT_CONSOLE, OPT_DETACH, OPT_PAUSED, OPT_NO_REBOOT };
 
 static const struct option options[] = {
 	{ "store", required_argument, NULL, 's' },
 	{ "name", required_argument, NULL, OPT_NAME },
 	{ "disk", required_argument, NULL, 'd' },
+	{ "net", required_argument, NULL, OPT_NET },
 	{ "overwrite", no_argument, NULL, OPT_OVERWRITE },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "detach", no_argument, NULL, OPT_DETACH },
@@ -58,15 +62,16 @@ struct restore {
 	const char *ref, *store_dir, *name, *console;
 	const char *disks[VM_DISKS_MAX];
 	unsigned int nr_disks;
+	const char *nets[VM_NETS_MAX];
+	unsigned int nr_nets;
 	bool overwrite, detach, paused, no_reboot, help;
 
 	struct store *st;
 	struct store_snap *snap;
-	struct store_image *memory;
 	struct vm_config cfg;
 	void *state;
 	size_t state_len;
-	struct filler *filler;
+	struct filler *fillers[VM_MEMORIES_MAX];
 };
 
 /* ---- disks ----------------------------------------------------------------- */
@@ -99,9 +104,10 @@ static int disk_path(struct restore *r, unsigned int i, unsigned int writable, c
 		return *path ? CLI_OK : cli_fail("out of memory");
 	}
 	if (dir && *dir)
-		ret = asprintf(path, "%s/%s/disk%u.raw", dir, r->cfg.name, i);
+		ret = asprintf(path, "%s/%s/%s.raw", dir, r->cfg.name, r->cfg.disks[i].id);
 	else
-		ret = asprintf(path, "/var/lib/vmplat/vms/%s/disk%u.raw", r->cfg.name, i);
+		ret = asprintf(path, "/var/lib/vmplat/vms/%s/%s.raw", r->cfg.name,
+			       r->cfg.disks[i].id);
 	if (ret < 0)
 		return cli_fail("out of memory");
 	ret = make_dirs(*path);
@@ -175,12 +181,11 @@ static int copy_disk(struct store_image *img, int fd, const char *name)
 
 static int restore_disk(struct restore *r, unsigned int i, unsigned int writable)
 {
-	struct store_image *img;
-	char name[16], *path = NULL;
+	const char *name = r->cfg.disks[i].id;
+	struct store_image *img = store_image(r->snap, name);
+	char *path = NULL;
 	int fd, rc;
 
-	snprintf(name, sizeof(name), "disk%u", i);
-	img = store_image(r->snap, name);
 	if (!img)
 		return cli_fail("the snapshot has no %s (%s): it was taken without disks",
 				name, store_error());
@@ -220,6 +225,41 @@ static int restore_disks(struct restore *r)
 	return rc;
 }
 
+/* ---- networks --------------------------------------------------------------- */
+
+/* The guest has been promised offloads that only a tap has. */
+static int restore_net(struct restore *r, unsigned int i)
+{
+	struct vm_net *to = &r->cfg.nets[i], from;
+	const char *why = vm_net_parse(&from, r->nets[i]);
+
+	if (!why && (*from.id || memcmp(from.mac, (uint8_t[6]){ 0 }, 6)))
+		why = "a device keeps its id and its MAC";
+	if (!why && (from.kind == VM_NET_TAP) != (to->kind == VM_NET_TAP))
+		why = to->kind == VM_NET_TAP ? "it was on a tap, and must be on one again"
+					     : "it was on no tap, and cannot be on one now";
+	if (why) {
+		free(from.where);
+		return cli_usage("restore", "--net %s (%s): %s", r->nets[i], to->id, why);
+	}
+	free(to->where);
+	to->kind = from.kind;
+	to->where = from.where;
+	return CLI_OK;
+}
+
+static int restore_nets(struct restore *r)
+{
+	int rc = CLI_OK;
+
+	if (r->nr_nets > r->cfg.nr_nets)
+		return cli_usage("restore", "%u times --net, but the VM has %u network devices",
+				 r->nr_nets, r->cfg.nr_nets);
+	for (unsigned int i = 0; i < r->nr_nets && !rc; i++)
+		rc = restore_net(r, i);
+	return rc;
+}
+
 /* ---- memory and state --------------------------------------------------------- */
 
 static void filled(void *ctx, int err, const struct filler_stats *st)
@@ -234,20 +274,36 @@ static void filled(void *ctx, int err, const struct filler_stats *st)
 		 (unsigned long long)st->nr_demanded);
 }
 
+static int fill_memory(struct restore *r, struct vm *vm, const struct vm_memory *m,
+		       struct filler **f)
+{
+	struct store_image *image = store_image(r->snap, m->name);
+
+	if (!image)
+		return vm_error(vm, -EBADMSG, "the snapshot lacks memory '%s': %s", m->name,
+				store_error());
+	return filler_start(f, vm, m, image, filled, r);
+}
+
 /*
- * The log is labelled before the first vCPU runs: from here on it holds exactly
+ * The logs are labelled before the first vCPU runs: from here on they hold exactly
  * what changes since the snapshot.
  */
 static int prepare(struct vm *vm, void *ctx)
 {
+	struct vm_memory list[VM_MEMORIES_MAX];
+	unsigned int nr = vm_memories(vm, list);
 	struct restore *r = ctx;
-	int ret;
+	int ret = 0;
 
-	ret = filler_start(&r->filler, vm, r->memory, filled, r);
+	for (unsigned int i = 0; i < nr && !ret; i++)
+		ret = fill_memory(r, vm, &list[i], &r->fillers[i]);
 	if (!ret)
 		ret = vm_load(vm, r->state, r->state_len, true);
-	if (!ret && vm->log && vmplat_log_commit(vm->log, store_snap_info(r->snap)->id))
-		vm_notice(vm, "the next snapshot has to be a full one: %s", vmplat_last_error());
+	for (unsigned int i = 0; i < nr && !ret; i++)
+		if (list[i].log && vmplat_log_commit(list[i].log, store_snap_info(r->snap)->id))
+			vm_notice(vm, "the next snapshot has to be a full one: %s",
+				  vmplat_last_error());
 	return ret;
 }
 
@@ -255,8 +311,10 @@ static void finish(struct vm *vm, void *ctx)
 {
 	struct restore *r = ctx;
 
-	filler_stop(r->filler);
-	r->filler = NULL;
+	for (unsigned int i = 0; i < VM_MEMORIES_MAX; i++) {
+		filler_stop(r->fillers[i]);
+		r->fillers[i] = NULL;
+	}
 }
 
 /* ---- the snapshot ---------------------------------------------------------------- */
@@ -271,8 +329,7 @@ static int open_snapshot(struct restore *r)
 		return cli_fail("%s", store_error());
 	if (store_snap_open(&r->snap, r->st, r->ref))
 		return cli_fail("%s", store_error());
-	r->memory = store_image(r->snap, "memory");
-	if (!r->memory || store_state(r->snap, &r->state, &r->state_len))
+	if (!store_image(r->snap, "memory") || store_state(r->snap, &r->state, &r->state_len))
 		return cli_fail("'%s' is no snapshot of a VM: %s", r->ref, store_error());
 	vm = json_tokener_parse(store_snap_info(r->snap)->vm ? store_snap_info(r->snap)->vm : "");
 	ret = vm_config_from_json(&r->cfg, vm, &why);
@@ -337,6 +394,11 @@ static int parse_option(struct restore *r, int opt, char **argv)
 			return cli_usage("restore", "more than %d disks", VM_DISKS_MAX);
 		r->disks[r->nr_disks++] = optarg;
 		return CLI_OK;
+	case OPT_NET:
+		if (r->nr_nets == VM_NETS_MAX)
+			return cli_usage("restore", "more than %d network devices", VM_NETS_MAX);
+		r->nets[r->nr_nets++] = optarg;
+		return CLI_OK;
 	case OPT_OVERWRITE:
 		r->overwrite = true;
 		return CLI_OK;
@@ -382,6 +444,8 @@ int cmd_restore(int argc, char **argv)
 		rc = configure(&r);
 	if (!rc)
 		rc = check_name(&r);
+	if (!rc)
+		rc = restore_nets(&r);
 	if (!rc)
 		rc = restore_disks(&r);
 	if (!rc)

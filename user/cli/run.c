@@ -22,7 +22,13 @@ static const char help[] =
 "                           names a console\n"
 "  -m, --memory SIZE        RAM, 512M unless given\n"
 "  -n, --cpus N             virtual CPUs, 1 unless given\n"
-"  -d, --disk FILE[,ro]     a raw image as virtio disk; may be repeated\n"
+"  -d, --disk FILE[,ro][,id=ID]\n"
+"                           a raw image as virtio disk; may be repeated\n"
+"      --net WHERE[,mac=ADDRESS][,id=ID]\n"
+"                           a network device; WHERE is tap=NAME (made if it is not\n"
+"                           there), socket=PATH (two VMs with the same path, or a\n"
+"                           program that speaks QEMU's stream protocol), or passt\n"
+"                           (user-mode networking by passt(1)); may be repeated\n"
 "      --name NAME          for `vmplat vm`; vm-PID unless given\n"
 "      --console WHERE      stdio, none, or a file to append to\n"
 "      --detach             go on in the background; the console goes to a file\n"
@@ -31,7 +37,7 @@ static const char help[] =
 "      --no-reboot          end when the guest resets itself\n"
 "      --memory-backend B   vmplat, or memfd: without the module and its snapshots\n";
 
-enum { OPT_NAME = 256, OPT_CONSOLE, OPT_DETACH, OPT_PAUSED, OPT_NO_REBOOT, OPT_BACKEND };
+enum { OPT_NAME = 256, OPT_NET, OPT_CONSOLE, OPT_DETACH, OPT_PAUSED, OPT_NO_REBOOT, OPT_BACKEND };
 
 static const struct option options[] = {
 	{ "kernel", required_argument, NULL, 'k' },
@@ -40,6 +46,7 @@ static const struct option options[] = {
 	{ "memory", required_argument, NULL, 'm' },
 	{ "cpus", required_argument, NULL, 'n' },
 	{ "disk", required_argument, NULL, 'd' },
+	{ "net", required_argument, NULL, OPT_NET },
 	{ "name", required_argument, NULL, OPT_NAME },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "detach", no_argument, NULL, OPT_DETACH },
@@ -56,18 +63,26 @@ struct run_args {
 	bool detach, paused, help;
 };
 
-static int parse_disk(struct run_args *a, char *text)
+static int parse_disk(struct run_args *a, const char *text)
 {
-	size_t n = strlen(text);
-	bool ro = n > 3 && !strcmp(text + n - 3, ",ro");
+	struct vm_disk d;
+	const char *why = vm_disk_parse(&d, text);
 
-	if (ro)
-		text[n - 3] = 0;
-	if (!*text)
-		return cli_usage("run", "--disk names no file");
-	if (vm_config_add_disk(&a->cfg, text, ro))
-		return cli_usage("run", "--disk %s: more than %d disks", text, VM_DISKS_MAX);
-	return CLI_OK;
+	if (!why)
+		why = vm_config_add_disk(&a->cfg, &d);
+	free(d.path);
+	return why ? cli_usage("run", "--disk %s: %s", text, why) : CLI_OK;
+}
+
+static int parse_net(struct run_args *a, const char *text)
+{
+	struct vm_net n;
+	const char *why = vm_net_parse(&n, text);
+
+	if (!why)
+		why = vm_config_add_net(&a->cfg, &n);
+	free(n.where);
+	return why ? cli_usage("run", "--net %s: %s", text, why) : CLI_OK;
 }
 
 static int parse_backend(struct run_args *a, const char *text)
@@ -111,6 +126,8 @@ static int parse_option(struct run_args *a, int opt, char **argv)
 		return ret;
 	case 'd':
 		return parse_disk(a, optarg);
+	case OPT_NET:
+		return parse_net(a, optarg);
 	case OPT_NAME:
 		set(&a->cfg.name, optarg);
 		return CLI_OK;

@@ -68,6 +68,7 @@ struct snapshot {
 	struct vmplat_view *view;	/* NULL when memory came as a plain file */
 	bool incremental;
 	uint64_t pause_ns, freeze_ns, mem_bytes;
+	uint64_t mem_first;		/* of the memory being stored, in the view */
 	uint64_t drain_ns, commit_ns;
 	struct cli_progress progress;
 	bool showing;
@@ -336,22 +337,19 @@ static int on_consumed(void *ctx, uint64_t off, uint64_t len)
 
 	/* A broken view says so when it is read; here it is only a hint. */
 	if (s->view)
-		vmplat_view_discard(s->view, off / STORE_PAGE_BYTES, len / STORE_PAGE_BYTES);
+		vmplat_view_discard(s->view, (s->mem_first + off) / STORE_PAGE_BYTES,
+				    len / STORE_PAGE_BYTES);
 	return 0;
 }
 
-static int store_one(struct snapshot *s, const char *image, int fd, enum store_source source)
+static int store_one(struct snapshot *s, const char *image, int fd,
+		     const struct store_add_opts *a)
 {
-	struct store_add_opts a = { .source = source };
 	int err;
 
-	if (!strcmp(image, "memory")) {
-		a.consumed = on_consumed;
-		a.ctx = s;
-	}
 	cli_progress_start(&s->progress, image, 0);
 	s->showing = true;
-	err = store_add_image(s->writer, image, fd, &a);
+	err = store_add_image(s->writer, image, fd, a);
 	cli_progress_end(&s->progress, !err);
 	if (err == -ECANCELED)
 		return cli_fail("interrupted; nothing was stored, and the next increment can still "
@@ -359,14 +357,37 @@ static int store_one(struct snapshot *s, const char *image, int fd, enum store_s
 	return err ? cli_fail("cannot store %s: %s", image, store_error()) : CLI_OK;
 }
 
+static enum store_source source(const struct snapshot *s, bool incremental)
+{
+	return incremental ? STORE_SRC_INCREMENT : s->base ? STORE_SRC_COMPARE : STORE_SRC_FULL;
+}
+
+/*
+ * The view shows one memory after the other; each is an image of its own. One that
+ * was plugged after the base shows all it ever held, and has nothing to compare with.
+ */
 static int store_memory(struct snapshot *s)
 {
 	uint64_t start = cli_now_ns();
-	int rc;
+	struct json_object *list, *o, *name;
+	size_t nr = array(s->reply, "memories", &list);
+	int rc = nr ? CLI_OK : cli_fail("the VM says nothing about its memory");
 
-	rc = store_one(s, "memory", s->view ? vmplat_view_fd(s->view) : s->view_fd,
-		       s->incremental ? STORE_SRC_INCREMENT :
-		       s->base ? STORE_SRC_COMPARE : STORE_SRC_FULL);
+	s->mem_first = 0;
+	for (size_t i = 0; i < nr && !rc; i++) {
+		struct store_add_opts a = { .consumed = on_consumed, .ctx = s };
+
+		o = json_object_array_get_idx(list, i);
+		if (!json_object_object_get_ex(o, "name", &name))
+			return cli_fail("the VM does not name its memory");
+		a.first = s->mem_first;
+		a.bytes = number(o, "bytes");
+		a.source = flag(o, "incremental") ? STORE_SRC_INCREMENT :
+			   s->incremental ? STORE_SRC_FULL : source(s, false);
+		rc = store_one(s, json_object_get_string(name),
+			       s->view ? vmplat_view_fd(s->view) : s->view_fd, &a);
+		s->mem_first += a.bytes;
+	}
 	s->drain_ns = cli_now_ns() - start;
 	return rc;
 }
@@ -388,8 +409,7 @@ static int store_disks(struct snapshot *s)
 		if (!json_object_object_get_ex(d, "name", &name))
 			return cli_fail("the VM does not name its disks");
 		rc = store_one(s, json_object_get_string(name), s->disks[i],
-			       flag(d, "incremental") ? STORE_SRC_INCREMENT :
-			       s->base ? STORE_SRC_COMPARE : STORE_SRC_FULL);
+			       &(struct store_add_opts){ .source = source(s, flag(d, "incremental")) });
 	}
 	return rc;
 }

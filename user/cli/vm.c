@@ -258,6 +258,7 @@ static int by_name(int argc, char **argv)
 }
 
 int cmd_snapshot(int argc, char **argv);	/* snapshot.c */
+int cmd_vm_device(int argc, char **argv);	/* device.c */
 
 static const struct cli_command table[] = {
 	{ "list",	"every VM and its state",			vm_list },
@@ -266,6 +267,7 @@ static const struct cli_command table[] = {
 	{ "resume",	"let it go on",					by_name },
 	{ "reset",	"boot it again",				by_name },
 	{ "stop",	"end it",					by_name },
+	{ "device",	"plug disks, networks and memory",		cmd_vm_device },
 	{ "snapshot",	"store its memory, state and disks while it runs", cmd_snapshot },
 	{ }
 };

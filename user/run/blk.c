@@ -160,6 +160,7 @@ int blk_open(const char *path, unsigned int flags, struct blk **out,
 		return -ENOMEM;
 	pthread_mutex_init(&blk->lock, NULL);
 	pthread_cond_init(&blk->cond, NULL);
+	atomic_init(&blk->holders, 1);
 	blk->readonly = flags & BLK_OPEN_READONLY;
 	blk->side_ram_bytes = SIDE_RAM_BYTES_DEFAULT;
 	blk->side_file_bytes = SIDE_FILE_BYTES_DEFAULT;
@@ -194,9 +195,15 @@ fail:
 	return ret;
 }
 
+struct blk *blk_get(struct blk *blk)
+{
+	atomic_fetch_add(&blk->holders, 1);
+	return blk;
+}
+
 void blk_close(struct blk *blk)
 {
-	if (!blk)
+	if (!blk || atomic_fetch_sub(&blk->holders, 1) > 1)
 		return;
 	if (blk->view)
 		blk_view_abort(blk->view);

@@ -48,7 +48,12 @@ struct blk_view;
  */
 int blk_open(const char *path, unsigned int flags, struct blk **out,
 	     char *err, size_t err_size);
-/* Aborts a view that is still open; no view call may be running. */
+/* One more holder, to be undone with blk_close(); returns @blk. */
+struct blk *blk_get(struct blk *blk);
+/*
+ * The last holder's close closes the image and aborts a view that is still open;
+ * no view call may be running.
+ */
 void blk_close(struct blk *blk);
 
 const char *blk_path(const struct blk *blk);

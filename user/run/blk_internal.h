@@ -15,6 +15,7 @@
 
 struct blk {
 	int fd;
+	atomic_uint holders;
 	bool readonly;
 	char *path;
 	uint64_t size_bytes;

@@ -10,7 +10,8 @@
  * Handlers run on the vCPU's thread, several at once, with no bus lock held:
  * they may register and unregister (a BAR that moves), raise interrupts and
  * sleep; each device has its own lock. Unregistering does not wait for a handler
- * that is running, which is why devices live until all vCPUs have ended.
+ * that is running, which is why devices live until all vCPUs have ended or are
+ * parked.
  */
 #ifndef VMPLAT_RUN_BUS_H
 #define VMPLAT_RUN_BUS_H

@@ -3,9 +3,27 @@
 
 #include <errno.h>
 #include <json-c/json.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+
+#define PCI_SLOTS_END	31u	/* the last slot is the entropy device's */
+#define NAME_CHARS	40
+#define IFNAME_CHARS	15
+
+__attribute__((format(printf, 1, 2)))
+static const char *sentence(const char *fmt, ...)
+{
+	static _Thread_local char text[240];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	return text;
+}
 
 void vm_config_free(struct vm_config *cfg)
 {
@@ -15,45 +33,323 @@ void vm_config_free(struct vm_config *cfg)
 	free(cfg->cmdline);
 	for (unsigned int i = 0; i < cfg->nr_disks; i++)
 		free(cfg->disks[i].path);
+	for (unsigned int i = 0; i < cfg->nr_nets; i++)
+		free(cfg->nets[i].where);
 	memset(cfg, 0, sizeof(*cfg));
 }
 
-int vm_config_add_disk(struct vm_config *cfg, const char *path, bool readonly)
-{
-	char *copy;
+/* ---- devices by id ------------------------------------------------------- */
 
-	if (cfg->nr_disks == VM_DISKS_MAX)
-		return -ENOSPC;
-	copy = strdup(path);
-	if (!copy)
-		return -ENOMEM;
-	cfg->disks[cfg->nr_disks++] = (struct vm_disk){ copy, readonly };
-	return 0;
+struct vm_disk *vm_config_disk(struct vm_config *cfg, const char *id)
+{
+	for (unsigned int i = 0; i < cfg->nr_disks; i++)
+		if (!strcmp(cfg->disks[i].id, id))
+			return &cfg->disks[i];
+	return NULL;
 }
+
+struct vm_net *vm_config_net(struct vm_config *cfg, const char *id)
+{
+	for (unsigned int i = 0; i < cfg->nr_nets; i++)
+		if (!strcmp(cfg->nets[i].id, id))
+			return &cfg->nets[i];
+	return NULL;
+}
+
+struct vm_dimm *vm_config_dimm(struct vm_config *cfg, const char *id)
+{
+	for (unsigned int i = 0; i < cfg->nr_dimms; i++)
+		if (!strcmp(cfg->dimms[i].id, id))
+			return &cfg->dimms[i];
+	return NULL;
+}
+
+static bool id_taken(struct vm_config *cfg, const char *id)
+{
+	return vm_config_disk(cfg, id) || vm_config_net(cfg, id) || vm_config_dimm(cfg, id);
+}
+
+/* @id as it is, or the first free of its kind */
+static const char *give_id(struct vm_config *cfg, const char *kind, char id[VM_ID_MAX + 1])
+{
+	size_t n = strlen(id);
+
+	for (unsigned int i = 0; !n && (!*id || id_taken(cfg, id)); i++)
+		snprintf(id, VM_ID_MAX + 1, "%s%u", kind, i);
+	if (n && (id[0] < 'a' || id[0] > 'z' ||
+		  strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789-") != n))
+		return sentence("'%s' is no id of a device: it is a lower-case letter, then letters, digits, '-'",
+				id);
+	if (!strcmp(id, "memory"))
+		return "no device can be called 'memory': that is the memory from boot";
+	if (id_taken(cfg, id))
+		return sentence("there is a device '%s' already", id);
+	return NULL;
+}
+
+static bool slot_taken(const struct vm_config *cfg, unsigned int slot)
+{
+	for (unsigned int i = 0; i < cfg->nr_disks; i++)
+		if (cfg->disks[i].slot == slot)
+			return true;
+	for (unsigned int i = 0; i < cfg->nr_nets; i++)
+		if (cfg->nets[i].slot == slot)
+			return true;
+	return false;
+}
+
+static const char *check_slot(const struct vm_config *cfg, unsigned int slot)
+{
+	if (slot >= PCI_SLOTS_END)
+		return sentence("there is no PCI slot %u for a device: 1 to %u", slot, PCI_SLOTS_END - 1);
+	if (slot && slot_taken(cfg, slot))
+		return sentence("PCI slot %u is taken", slot);
+	return NULL;
+}
+
+const char *vm_config_add_disk(struct vm_config *cfg, const struct vm_disk *from)
+{
+	struct vm_disk d = *from;
+	const char *why = give_id(cfg, "disk", d.id);
+
+	if (!why)
+		why = check_slot(cfg, d.slot);
+	if (why)
+		return why;
+	if (cfg->nr_disks == VM_DISKS_MAX)
+		return sentence("a VM has at most %d disks", VM_DISKS_MAX);
+	d.path = strdup(from->path);
+	if (!d.path)
+		return "out of memory";
+	cfg->disks[cfg->nr_disks++] = d;
+	return NULL;
+}
+
+/* locally administered, unicast */
+static void give_mac(uint8_t mac[6])
+{
+	static const uint8_t zero[6];
+
+	if (memcmp(mac, zero, 6))
+		return;
+	if (getrandom(mac, 6, 0) != 6)
+		memcpy(mac, "\x02vmpl", 6);
+	mac[0] = (uint8_t)((mac[0] & 0xfc) | 2);
+}
+
+const char *vm_config_add_net(struct vm_config *cfg, const struct vm_net *from)
+{
+	struct vm_net n = *from;
+	const char *why = give_id(cfg, "net", n.id);
+
+	if (!why)
+		why = check_slot(cfg, n.slot);
+	if (why)
+		return why;
+	if (cfg->nr_nets == VM_NETS_MAX)
+		return sentence("a VM has at most %d network devices", VM_NETS_MAX);
+	if (n.mac[0] & 1)
+		return "a MAC whose first byte is odd is a multicast address";
+	give_mac(n.mac);
+	if (from->where) {
+		n.where = strdup(from->where);
+		if (!n.where)
+			return "out of memory";
+	}
+	cfg->nets[cfg->nr_nets++] = n;
+	return NULL;
+}
+
+const char *vm_config_add_dimm(struct vm_config *cfg, const struct vm_dimm *from)
+{
+	struct vm_dimm d = *from;
+	const char *why = give_id(cfg, "mem", d.id);
+	uint64_t all = cfg->mem_bytes;
+
+	if (why)
+		return why;
+	if (cfg->nr_dimms == VM_DIMMS_MAX || d.slot >= VM_DIMMS_MAX)
+		return sentence("memory can be added %d times", VM_DIMMS_MAX);
+	if (!d.bytes || d.bytes % VM_DIMM_ALIGN || d.gpa % VM_DIMM_ALIGN)
+		return sentence("memory is added in multiples of %llu MiB", VM_DIMM_ALIGN >> 20);
+	for (unsigned int i = 0; i < cfg->nr_dimms; i++) {
+		all += cfg->dimms[i].bytes;
+		if (cfg->dimms[i].slot == d.slot)
+			return sentence("memory slot %u is taken", d.slot);
+	}
+	if (d.bytes > VM_MEM_MAX || all + d.bytes > VM_MEM_MAX)
+		return sentence("the VM has %llu MiB; together it must not be more than %llu MiB",
+				(unsigned long long)all >> 20, VM_MEM_MAX >> 20);
+	cfg->dimms[cfg->nr_dimms++] = d;
+	return NULL;
+}
+
+#define REMOVE_AT(array, nr, p) do {						\
+	size_t at_ = (size_t)((p) - (array));					\
+	memmove((p), (p) + 1, (--(nr) - at_) * sizeof((array)[0]));		\
+} while (0)
+
+void vm_config_remove(struct vm_config *cfg, const char *id)
+{
+	struct vm_disk *disk = vm_config_disk(cfg, id);
+	struct vm_net *net = vm_config_net(cfg, id);
+	struct vm_dimm *dimm = vm_config_dimm(cfg, id);
+
+	if (disk) {
+		free(disk->path);
+		REMOVE_AT(cfg->disks, cfg->nr_disks, disk);
+	} else if (net) {
+		free(net->where);
+		REMOVE_AT(cfg->nets, cfg->nr_nets, net);
+	} else if (dimm) {
+		REMOVE_AT(cfg->dimms, cfg->nr_dimms, dimm);
+	}
+}
+
+/* ---- devices as text ----------------------------------------------------- */
+
+static const char *const net_kinds[] = {
+	[VM_NET_TAP] = "tap", [VM_NET_SOCKET] = "socket", [VM_NET_PASST] = "passt",
+};
+
+const char *vm_net_kind_name(enum vm_net_kind kind)
+{
+	return net_kinds[kind];
+}
+
+const char *vm_mac_text(const uint8_t mac[6], char text[VM_MAC_CHARS])
+{
+	snprintf(text, VM_MAC_CHARS, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
+		 mac[3], mac[4], mac[5]);
+	return text;
+}
+
+static const char *parse_mac(uint8_t mac[6], const char *text)
+{
+	int end = 0;
+
+	if (strlen(text) != VM_MAC_CHARS - 1 ||
+	    sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0], &mac[1], &mac[2], &mac[3],
+		   &mac[4], &mac[5], &end) != 6 || end != VM_MAC_CHARS - 1)
+		return sentence("'%s' is no MAC address, such as 02:00:00:00:00:01", text);
+	return NULL;
+}
+
+static const char *parse_id(char id[VM_ID_MAX + 1], const char *text)
+{
+	if (!*text || strlen(text) > VM_ID_MAX)
+		return sentence("an id has 1 to %d characters", VM_ID_MAX);
+	strcpy(id, text);
+	return NULL;
+}
+
+static const char *check_where(const struct vm_net *n)
+{
+	if (n->kind == VM_NET_PASST)
+		return n->where ? "passt takes no value" : NULL;
+	if (!n->where || !*n->where)
+		return n->kind == VM_NET_TAP ? "tap= needs the name of a tap device"
+					     : "socket= needs the path of a socket";
+	if (n->kind == VM_NET_TAP && (strlen(n->where) > IFNAME_CHARS || strpbrk(n->where, "/ %")))
+		return sentence("'%s' is no name of a network device", n->where);
+	if (n->kind == VM_NET_SOCKET && strlen(n->where) > 107)
+		return sentence("'%s' is too long for a socket", n->where);
+	return NULL;
+}
+
+/* one "KEY" or "KEY=VALUE" of a network device */
+static const char *net_word(struct vm_net *n, char *word, bool *kind)
+{
+	char *value = strchr(word, '=');
+
+	if (value)
+		*value++ = 0;
+	if (!strcmp(word, "mac") && value)
+		return parse_mac(n->mac, value);
+	if (!strcmp(word, "id") && value)
+		return parse_id(n->id, value);
+	for (int k = VM_NET_TAP; k <= VM_NET_PASST; k++) {
+		if (strcmp(word, net_kinds[k]))
+			continue;
+		if (*kind)
+			return "one network device has one of tap=, socket=, passt";
+		*kind = true;
+		n->kind = (enum vm_net_kind)k;
+		n->where = value ? strdup(value) : NULL;
+		return check_where(n);
+	}
+	return sentence("'%s' is none of tap=NAME, socket=PATH, passt, mac=ADDRESS, id=ID", word);
+}
+
+const char *vm_net_parse(struct vm_net *net, const char *text)
+{
+	char *copy = strdup(text), *rest = copy, *word;
+	const char *why = NULL;
+	bool kind = false;
+
+	memset(net, 0, sizeof(*net));
+	if (!copy)
+		return "out of memory";
+	while (*text && !why && (word = strsep(&rest, ",")))
+		why = net_word(net, word, &kind);
+	if (!why && !kind)
+		why = "to what? tap=NAME, socket=PATH, or passt";
+	free(copy);
+	if (why) {
+		free(net->where);
+		net->where = NULL;
+	}
+	return why;
+}
+
+/* A file's name may have commas: options are taken from the end, as long as they are any. */
+const char *vm_disk_parse(struct vm_disk *disk, const char *text)
+{
+	const char *why = NULL;
+	char *comma;
+
+	memset(disk, 0, sizeof(*disk));
+	disk->path = strdup(text);
+	if (!disk->path)
+		return "out of memory";
+	while (!why && (comma = strrchr(disk->path, ','))) {
+		if (!strcmp(comma, ",ro"))
+			disk->readonly = true;
+		else if (!strncmp(comma, ",id=", 4))
+			why = parse_id(disk->id, comma + 4);
+		else
+			break;
+		*comma = 0;
+	}
+	if (!why && !*disk->path)
+		why = "it names no file";
+	if (why) {
+		free(disk->path);
+		disk->path = NULL;
+	}
+	return why;
+}
+
+/* ---- checking ------------------------------------------------------------ */
 
 const char *vm_config_check(const struct vm_config *cfg)
 {
-	static _Thread_local char why[160];
-
-	if (cfg->mem_bytes < VM_MEM_MIN || cfg->mem_bytes > VM_MEM_MAX) {
-		snprintf(why, sizeof(why), "memory of %llu MiB: must be %llu MiB to %llu MiB",
-			 (unsigned long long)cfg->mem_bytes >> 20, VM_MEM_MIN >> 20,
-			 VM_MEM_MAX >> 20);
-		return why;
-	}
+	if (cfg->mem_bytes < VM_MEM_MIN || cfg->mem_bytes > VM_MEM_MAX)
+		return sentence("memory of %llu MiB: must be %llu MiB to %llu MiB",
+				(unsigned long long)cfg->mem_bytes >> 20, VM_MEM_MIN >> 20,
+				VM_MEM_MAX >> 20);
 	if (cfg->mem_bytes & 0x1fffff)
 		return "memory must be a multiple of 2 MiB";
-	if (cfg->nr_cpus < 1 || cfg->nr_cpus > VM_CPUS_MAX) {
-		snprintf(why, sizeof(why), "%u CPUs: must be 1 to %u", cfg->nr_cpus,
-			 VM_CPUS_MAX);
-		return why;
-	}
-	if (!cfg->name || !*cfg->name || strlen(cfg->name) > 40 ||
+	if (cfg->nr_cpus < 1 || cfg->nr_cpus > VM_CPUS_MAX)
+		return sentence("%u CPUs: must be 1 to %u", cfg->nr_cpus, VM_CPUS_MAX);
+	if (!cfg->name || !*cfg->name || strlen(cfg->name) > NAME_CHARS ||
 	    strspn(cfg->name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") !=
 		    strlen(cfg->name) || cfg->name[0] == '.' || cfg->name[0] == '-')
 		return "a VM's name is 1 to 40 letters, digits, '.', '_' or '-', the first a letter or digit";
 	return NULL;
 }
+
+/* ---- to JSON ------------------------------------------------------------- */
 
 static void add_string(struct json_object *o, const char *key, const char *v)
 {
@@ -61,43 +357,92 @@ static void add_string(struct json_object *o, const char *key, const char *v)
 		json_object_object_add(o, key, json_object_new_string(v));
 }
 
+static void add_int(struct json_object *o, const char *key, uint64_t v)
+{
+	json_object_object_add(o, key, json_object_new_int64((int64_t)v));
+}
+
+struct json_object *vm_disk_to_json(const struct vm_disk *d)
+{
+	struct json_object *o = json_object_new_object();
+
+	add_string(o, "name", d->id);
+	add_string(o, "path", d->path);
+	json_object_object_add(o, "readonly", json_object_new_boolean(d->readonly));
+	add_int(o, "slot", d->slot);
+	return o;
+}
+
+struct json_object *vm_net_to_json(const struct vm_net *n)
+{
+	struct json_object *o = json_object_new_object();
+	char mac[VM_MAC_CHARS];
+
+	add_string(o, "name", n->id);
+	add_string(o, "kind", vm_net_kind_name(n->kind));
+	add_string(o, "where", n->where);
+	add_string(o, "mac", vm_mac_text(n->mac, mac));
+	add_int(o, "slot", n->slot);
+	return o;
+}
+
+struct json_object *vm_dimm_to_json(const struct vm_dimm *d)
+{
+	struct json_object *o = json_object_new_object();
+
+	add_string(o, "name", d->id);
+	add_int(o, "bytes", d->bytes);
+	add_int(o, "gpa", d->gpa);
+	add_int(o, "slot", d->slot);
+	return o;
+}
+
 struct json_object *vm_config_to_json(const struct vm_config *cfg)
 {
 	struct json_object *o = json_object_new_object();
 	struct json_object *disks = json_object_new_array();
+	struct json_object *nets = json_object_new_array();
+	struct json_object *dimms = json_object_new_array();
 
 	add_string(o, "name", cfg->name);
 	add_string(o, "kernel", cfg->kernel);
 	add_string(o, "initrd", cfg->initrd);
 	add_string(o, "cmdline", cfg->cmdline);
-	json_object_object_add(o, "arch", json_object_new_string("x86_64"));
-	json_object_object_add(o, "memory", json_object_new_int64((int64_t)cfg->mem_bytes));
-	json_object_object_add(o, "cpus", json_object_new_int((int)cfg->nr_cpus));
-	for (unsigned int i = 0; i < cfg->nr_disks; i++) {
-		struct json_object *d = json_object_new_object();
-		char name[16];
-
-		snprintf(name, sizeof(name), "disk%u", i);
-		add_string(d, "name", name);
-		add_string(d, "path", cfg->disks[i].path);
-		json_object_object_add(d, "readonly",
-				       json_object_new_boolean(cfg->disks[i].readonly));
-		json_object_array_add(disks, d);
-	}
+	add_string(o, "arch", "x86_64");
+	add_int(o, "memory", cfg->mem_bytes);
+	add_int(o, "cpus", cfg->nr_cpus);
+	for (unsigned int i = 0; i < cfg->nr_disks; i++)
+		json_object_array_add(disks, vm_disk_to_json(&cfg->disks[i]));
+	for (unsigned int i = 0; i < cfg->nr_nets; i++)
+		json_object_array_add(nets, vm_net_to_json(&cfg->nets[i]));
+	for (unsigned int i = 0; i < cfg->nr_dimms; i++)
+		json_object_array_add(dimms, vm_dimm_to_json(&cfg->dimms[i]));
 	json_object_object_add(o, "disks", disks);
+	json_object_object_add(o, "nets", nets);
+	json_object_object_add(o, "dimms", dimms);
 	return o;
 }
 
-static char *get_string(struct json_object *o, const char *key)
+/* ---- from JSON ----------------------------------------------------------- */
+
+static const char *peek_string(struct json_object *o, const char *key)
 {
 	struct json_object *v;
 
 	if (!json_object_object_get_ex(o, key, &v) ||
 	    !json_object_is_type(v, json_type_string))
 		return NULL;
-	return strdup(json_object_get_string(v));
+	return json_object_get_string(v);
 }
 
+static char *get_string(struct json_object *o, const char *key)
+{
+	const char *v = peek_string(o, key);
+
+	return v ? strdup(v) : NULL;
+}
+
+/* -1: not there, or no number */
 static int64_t get_int(struct json_object *o, const char *key)
 {
 	struct json_object *v;
@@ -108,31 +453,119 @@ static int64_t get_int(struct json_object *o, const char *key)
 	return json_object_get_int64(v);
 }
 
-static int get_disks(struct vm_config *cfg, struct json_object *o)
+/* what all devices have */
+static const char *get_head(struct json_object *o, char id[VM_ID_MAX + 1], unsigned int *slot)
 {
-	struct json_object *disks, *v;
+	const char *name = peek_string(o, "name");
+	int64_t n = get_int(o, "slot");
 
-	if (!json_object_object_get_ex(o, "disks", &disks))
-		return 0;
-	if (!json_object_is_type(disks, json_type_array))
-		return -EBADMSG;
-	for (size_t i = 0; i < json_object_array_length(disks); i++) {
-		struct json_object *d = json_object_array_get_idx(disks, i);
-		bool ro;
-		char *path;
-		int ret;
+	if (!json_object_is_type(o, json_type_object))
+		return "a device is no JSON object";
+	if (n > 255)
+		return sentence("there is no slot %lld", (long long)n);
+	*slot = n > 0 ? (unsigned int)n : 0;
+	return name ? parse_id(id, name) : NULL;
+}
 
-		if (!json_object_is_type(d, json_type_object))
-			return -EBADMSG;
-		path = get_string(d, "path");
-		ro = json_object_object_get_ex(d, "readonly", &v) &&
-		     json_object_get_boolean(v);
-		ret = path ? vm_config_add_disk(cfg, path, ro) : -EBADMSG;
-		free(path);
-		if (ret)
-			return ret;
-	}
-	return 0;
+const char *vm_disk_from_json(struct vm_disk *d, struct json_object *o)
+{
+	struct json_object *v;
+	const char *why;
+
+	memset(d, 0, sizeof(*d));
+	why = get_head(o, d->id, &d->slot);
+	if (why)
+		return why;
+	d->readonly = json_object_object_get_ex(o, "readonly", &v) && json_object_get_boolean(v);
+	d->path = get_string(o, "path");
+	return d->path && *d->path ? NULL : "a disk has no \"path\"";
+}
+
+static const char *net_from_json(struct vm_net *n, struct json_object *o)
+{
+	const char *why = get_head(o, n->id, &n->slot), *kind = peek_string(o, "kind");
+	const char *mac = peek_string(o, "mac");
+	int k = VM_NET_TAP;
+
+	if (why)
+		return why;
+	while (k <= VM_NET_PASST && (!kind || strcmp(kind, net_kinds[k])))
+		k++;
+	if (k > VM_NET_PASST)
+		return "a network device is of \"kind\" tap, socket or passt";
+	n->kind = (enum vm_net_kind)k;
+	n->where = get_string(o, "where");
+	why = check_where(n);
+	return why || !mac ? why : parse_mac(n->mac, mac);
+}
+
+const char *vm_net_from_json(struct vm_net *n, struct json_object *o)
+{
+	memset(n, 0, sizeof(*n));
+	return net_from_json(n, o);
+}
+
+const char *vm_dimm_from_json(struct vm_dimm *d, struct json_object *o)
+{
+	const char *why;
+	int64_t n;
+
+	memset(d, 0, sizeof(*d));
+	why = get_head(o, d->id, &d->slot);
+	if (why)
+		return why;
+	n = get_int(o, "bytes");
+	d->bytes = n > 0 ? (uint64_t)n : 0;
+	n = get_int(o, "gpa");
+	d->gpa = n > 0 ? (uint64_t)n : 0;
+	return NULL;
+}
+
+static const char *add_json_disk(struct vm_config *cfg, struct json_object *o)
+{
+	struct vm_disk d;
+	const char *why = vm_disk_from_json(&d, o);
+
+	if (!why)
+		why = vm_config_add_disk(cfg, &d);
+	free(d.path);
+	return why;
+}
+
+static const char *add_json_net(struct vm_config *cfg, struct json_object *o)
+{
+	struct vm_net n;
+	const char *why = vm_net_from_json(&n, o);
+
+	if (!why)
+		why = vm_config_add_net(cfg, &n);
+	free(n.where);
+	return why;
+}
+
+static const char *add_json_dimm(struct vm_config *cfg, struct json_object *o)
+{
+	struct vm_dimm d;
+	const char *why = vm_dimm_from_json(&d, o);
+
+	if (!why && !d.gpa)
+		why = "memory has no \"gpa\"";
+	return why ? why : vm_config_add_dimm(cfg, &d);
+}
+
+static const char *each(struct vm_config *cfg, struct json_object *o, const char *key,
+			const char *(*add)(struct vm_config *cfg, struct json_object *o))
+{
+	struct json_object *list;
+	const char *why = NULL;
+
+	if (!json_object_object_get_ex(o, key, &list))
+		return NULL;
+	if (!json_object_is_type(list, json_type_array))
+		return sentence("its \"%s\" are no list", key);
+	for (size_t i = 0; i < json_object_array_length(list) && !why; i++)
+		why = add(cfg, json_object_array_get_idx(list, i));
+	return why;
 }
 
 int vm_config_from_json(struct vm_config *cfg, struct json_object *o,
@@ -152,12 +585,15 @@ int vm_config_from_json(struct vm_config *cfg, struct json_object *o,
 	cfg->mem_bytes = n > 0 ? (uint64_t)n : 0;
 	n = get_int(o, "cpus");
 	cfg->nr_cpus = n > 0 && n <= VM_CPUS_MAX ? (unsigned int)n : 0;
-	*why = "its list of disks makes no sense";
-	if (!get_disks(cfg, o)) {
+	*why = each(cfg, o, "disks", add_json_disk);
+	if (!*why)
+		*why = each(cfg, o, "nets", add_json_net);
+	if (!*why)
+		*why = each(cfg, o, "dimms", add_json_dimm);
+	if (!*why)
 		*why = vm_config_check(cfg);
-		if (!*why)
-			return 0;
-	}
+	if (!*why)
+		return 0;
 	vm_config_free(cfg);
 	return -EBADMSG;
 }

@@ -4,42 +4,113 @@
 #define VMPLAT_RUN_CONFIG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct json_object;
 
 #define VM_CPUS_MAX	64
 #define VM_DISKS_MAX	16
+#define VM_NETS_MAX	8
+#define VM_DIMMS_MAX	16
 #define VM_MEM_MIN	(32ULL << 20)
-#define VM_MEM_MAX	(64ULL << 30)
+#define VM_MEM_MAX	(64ULL << 30)	/* memory plugged later included */
+#define VM_DIMM_ALIGN	(128ULL << 20)	/* what Linux on x86-64 adds and removes at a time */
+#define VM_ID_MAX	31
 
 enum vm_backend { VM_BACKEND_VMPLAT, VM_BACKEND_MEMFD };
 
+/*
+ * Devices that can come and go. An id is [a-z][a-z0-9-]*, unique in the VM; it also
+ * names the device's image in a snapshot. A slot of 0 is yet to be given.
+ */
 struct vm_disk {
+	char id[VM_ID_MAX + 1];
 	char *path;
 	bool readonly;
+	unsigned int slot;	/* on the PCI bus */
+};
+
+enum vm_net_kind { VM_NET_TAP, VM_NET_SOCKET, VM_NET_PASST };
+
+struct vm_net {
+	char id[VM_ID_MAX + 1];
+	enum vm_net_kind kind;
+	char *where;		/* the tap's name, the socket's path; NULL for passt */
+	uint8_t mac[6];
+	unsigned int slot;	/* on the PCI bus */
+};
+
+struct vm_dimm {
+	char id[VM_ID_MAX + 1];
+	uint64_t bytes;
+	uint64_t gpa;
+	unsigned int slot;	/* of the hot-plug controller, counts from 0 */
 };
 
 struct vm_config {
 	char *name;
 	char *kernel, *initrd, *cmdline;
-	uint64_t mem_bytes;
+	uint64_t mem_bytes;	/* at boot, without DIMMs */
 	unsigned int nr_cpus;
 	struct vm_disk disks[VM_DISKS_MAX];
 	unsigned int nr_disks;
+	struct vm_net nets[VM_NETS_MAX];
+	unsigned int nr_nets;
+	struct vm_dimm dimms[VM_DIMMS_MAX];	/* in the order of their images */
+	unsigned int nr_dimms;
 	enum vm_backend backend;
 	bool no_reboot;		/* a reset by the guest ends the VM */
 };
 
 void vm_config_free(struct vm_config *cfg);
-int vm_config_add_disk(struct vm_config *cfg, const char *path, bool readonly);
-/* NULL if all is well, else a sentence (static storage of this thread) */
+
+/**
+ * vm_config_add_disk - append a copy; an empty id becomes "diskN", the first free
+ *
+ * This and its sisters: NULL, or the sentence that says why not (static storage
+ * of this thread). A MAC of all zeroes becomes a random one.
+ */
+const char *vm_config_add_disk(struct vm_config *cfg, const struct vm_disk *d);
+const char *vm_config_add_net(struct vm_config *cfg, const struct vm_net *n);
+const char *vm_config_add_dimm(struct vm_config *cfg, const struct vm_dimm *d);
+/** vm_config_remove - forget the device @id; no such device is no error */
+void vm_config_remove(struct vm_config *cfg, const char *id);
+
+struct vm_disk *vm_config_disk(struct vm_config *cfg, const char *id);
+struct vm_net *vm_config_net(struct vm_config *cfg, const char *id);
+struct vm_dimm *vm_config_dimm(struct vm_config *cfg, const char *id);
+
+/**
+ * vm_net_parse - "tap=NAME", "socket=PATH" or "passt", then ",mac=..", ",id=.."
+ *
+ * Free @net->where. NULL, or a sentence.
+ */
+const char *vm_net_parse(struct vm_net *net, const char *text);
+/** vm_disk_parse - "FILE", then ",ro", ",id=.."; free @disk->path. NULL, or a sentence */
+const char *vm_disk_parse(struct vm_disk *disk, const char *text);
+const char *vm_net_kind_name(enum vm_net_kind kind);
+#define VM_MAC_CHARS 18
+const char *vm_mac_text(const uint8_t mac[6], char text[VM_MAC_CHARS]);
+
+/** vm_config_check - NULL if all is well, else a sentence (static, this thread's) */
 const char *vm_config_check(const struct vm_config *cfg);
 
-/* {"name","kernel","initrd","cmdline","memory","cpus","disks":[{"name","path","readonly"}]} */
+/**
+ * vm_config_to_json - {"name","kernel","initrd","cmdline","arch","memory","cpus",
+ * "disks":[{"name","path","readonly","slot"}], "nets":[{"name","kind","where","mac",
+ * "slot"}], "dimms":[{"name","bytes","gpa","slot"}]}
+ */
 struct json_object *vm_config_to_json(const struct vm_config *cfg);
-/* The same back; disk paths included. A sentence in *@why on failure. */
+struct json_object *vm_disk_to_json(const struct vm_disk *d);
+struct json_object *vm_net_to_json(const struct vm_net *n);
+struct json_object *vm_dimm_to_json(const struct vm_dimm *d);
+/* The same back. A sentence in *@why on failure. */
 int vm_config_from_json(struct vm_config *cfg, struct json_object *obj,
 			const char **why);
+/* One device of the lists above; "name" and "slot" may be left out. NULL or a sentence. */
+const char *vm_disk_from_json(struct vm_disk *d, struct json_object *o);
+const char *vm_net_from_json(struct vm_net *n, struct json_object *o);
+const char *vm_dimm_from_json(struct vm_dimm *d, struct json_object *o);
 
 #endif

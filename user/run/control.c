@@ -18,6 +18,7 @@
 
 #include "board.h"
 #include "client.h"
+#include "devices.h"
 #include "line.h"
 #include "snapshot.h"
 #include "vm_priv.h"
@@ -27,6 +28,7 @@
 struct client {
 	struct line_io io;		/* fd -1: free */
 	struct snapshot *snap;		/* made on this connection */
+	bool waiting;			/* its request is not decided yet: no other is read */
 };
 
 struct control {
@@ -60,10 +62,13 @@ struct request {
 static int do_status(struct request *r)
 {
 	struct vm *vm = r->control->vm;
-	struct json_object *cfg = vm_config_to_json(&vm->cfg);
 	struct vmplat_log_status st;
 	char hex[2 * VMPLAT_ID_BYTES + 1];
+	struct json_object *cfg;
 
+	pthread_mutex_lock(&vm->op);
+	cfg = vm_config_to_json(&vm->cfg);
+	pthread_mutex_unlock(&vm->op);
 	json_object_object_add(r->reply, "state",
 			       json_object_new_string(vm_status_name(vm_status(vm))));
 	json_object_object_add(r->reply, "pid", json_object_new_int(getpid()));
@@ -170,6 +175,32 @@ static int do_dump(struct request *r)
 	return 0;
 }
 
+static int do_device_add(struct request *r)
+{
+	struct vm *vm = r->control->vm;
+	int ret = devices_add(vm, r->msg, r->client, r->reply);
+
+	if (ret)
+		vm_last_error(vm, r->why, sizeof(r->why));
+	return ret;
+}
+
+static int do_device_remove(struct request *r)
+{
+	struct vm *vm = r->control->vm;
+	int ret = devices_remove(vm, r->msg, r->client);
+
+	if (ret)
+		vm_last_error(vm, r->why, sizeof(r->why));
+	return ret;
+}
+
+static int do_device_list(struct request *r)
+{
+	json_object_object_add(r->reply, "devices", devices_list(r->control->vm));
+	return 0;
+}
+
 static const struct {
 	const char *name;
 	int (*fn)(struct request *r);
@@ -185,6 +216,9 @@ static const struct {
 	{ "snapshot", do_snapshot },
 	{ "snapshot-commit", do_snapshot_commit },
 	{ "snapshot-abort", do_snapshot_abort },
+	{ "device-add", do_device_add },
+	{ "device-remove", do_device_remove },
+	{ "device-list", do_device_list },
 };
 
 static int dispatch(struct request *r)
@@ -205,6 +239,22 @@ static int dispatch(struct request *r)
 	return -ENOSYS;
 }
 
+/* makes @reply what the outcome is */
+static struct json_object *verdict(struct json_object *reply, int err, const char *why)
+{
+	if (err) {
+		json_object_put(reply);
+		reply = json_object_new_object();
+	}
+	json_object_object_add(reply, "ok", json_object_new_boolean(!err));
+	if (err) {
+		json_object_object_add(reply, "errno", json_object_new_int(-err));
+		json_object_object_add(reply, "error",
+				       json_object_new_string(*why ? why : strerror(-err)));
+	}
+	return reply;
+}
+
 /* false: the connection is of no more use */
 static bool answer(struct control *c, struct client *cl, struct json_object *msg)
 {
@@ -214,20 +264,17 @@ static bool answer(struct control *c, struct client *cl, struct json_object *msg
 	r.nr_in = line_take_fds(&cl->io, r.in);
 	r.reply = json_object_new_object();
 	ret = dispatch(&r);
-	if (ret) {
-		json_object_put(r.reply);
-		r.reply = json_object_new_object();
-		r.nr_out = 0;
-		json_object_object_add(r.reply, "ok", json_object_new_boolean(0));
-		json_object_object_add(r.reply, "errno", json_object_new_int(-ret));
-		json_object_object_add(r.reply, "error",
-				       json_object_new_string(*r.why ? r.why : strerror(-ret)));
-	} else {
-		json_object_object_add(r.reply, "ok", json_object_new_boolean(1));
-	}
 	for (size_t i = 0; i < r.nr_in; i++)
 		if (r.in[i] >= 0)
 			close(r.in[i]);
+	if (ret == -EINPROGRESS) {
+		cl->waiting = true;
+		json_object_put(r.reply);
+		return true;
+	}
+	if (ret)
+		r.nr_out = 0;
+	r.reply = verdict(r.reply, ret, r.why);
 	ret = line_send(&cl->io, r.reply, r.out, r.nr_out);
 	json_object_put(r.reply);
 	if (!ret && cl->snap)
@@ -237,11 +284,28 @@ static bool answer(struct control *c, struct client *cl, struct json_object *msg
 
 /* ---- the thread ------------------------------------------------------------------- */
 
-static void client_drop(struct client *cl)
+static void client_drop(struct control *c, struct client *cl)
 {
+	if (cl->waiting)
+		devices_forget(c->vm, cl);
+	cl->waiting = false;
 	snapshot_free(cl->snap);
 	cl->snap = NULL;
 	line_exit(&cl->io);
+}
+
+static void on_decided(void *waiter, int err, const char *why, struct json_object *device)
+{
+	struct json_object *reply = json_object_new_object();
+	struct client *cl = waiter;
+
+	if (device)
+		json_object_object_add(reply, "device", json_object_get(device));
+	reply = verdict(reply, err, why);
+	cl->waiting = false;
+	/* A client that is gone is noticed by poll(). */
+	line_send(&cl->io, reply, NULL, 0);
+	json_object_put(reply);
 }
 
 static void client_event(struct control *c, struct client *cl)
@@ -258,9 +322,25 @@ static void client_event(struct control *c, struct client *cl)
 		} else if (ret < 0) {
 			keep = false;
 		}
-	} while (keep && ret == 1 && memchr(cl->io.buf, '\n', cl->io.len));
+	} while (keep && ret == 1 && !cl->waiting && memchr(cl->io.buf, '\n', cl->io.len));
 	if (!keep)
-		client_drop(cl);
+		client_drop(c, cl);
+}
+
+/* A client that waits is listened to for one thing only: that it hangs up. */
+static void client_look(struct control *c, struct client *cl, short revents)
+{
+	if (!cl->waiting)
+		client_event(c, cl);
+	else if (revents & (POLLHUP | POLLERR))
+		client_drop(c, cl);
+}
+
+/* What came while the client was waiting is read already, and poll() would not say so. */
+static void client_backlog(struct control *c, struct client *cl)
+{
+	if (cl->io.fd >= 0 && !cl->waiting && cl->io.len && memchr(cl->io.buf, '\n', cl->io.len))
+		client_event(c, cl);
 }
 
 static void client_accept(struct control *c)
@@ -284,21 +364,31 @@ static void client_accept(struct control *c)
 static void *control_main(void *arg)
 {
 	struct control *c = arg;
-	struct pollfd p[CLIENTS_MAX + 2];
+	struct pollfd p[CLIENTS_MAX + 3];
+	int ready;
 
 	pthread_setname_np(pthread_self(), "control");
 	for (;;) {
 		p[0] = (struct pollfd){ .fd = c->stop_fd, .events = POLLIN };
 		p[1] = (struct pollfd){ .fd = c->fd, .events = POLLIN };
+		p[2] = (struct pollfd){ .fd = c->vm->changed_fd, .events = POLLIN };
 		for (int i = 0; i < CLIENTS_MAX; i++)
-			p[i + 2] = (struct pollfd){ .fd = c->clients[i].io.fd, .events = POLLIN };
-		if (poll(p, CLIENTS_MAX + 2, -1) < 0)
+			p[i + 3] = (struct pollfd){
+				.fd = c->clients[i].io.fd,
+				.events = c->clients[i].waiting ? 0 : POLLIN,
+			};
+		ready = poll(p, CLIENTS_MAX + 3, devices_timeout_ms(c->vm));
+		if (ready < 0)
 			continue;
 		if (p[0].revents)
 			return NULL;
 		for (int i = 0; i < CLIENTS_MAX; i++)
-			if (p[i + 2].revents)
-				client_event(c, &c->clients[i]);
+			if (p[i + 3].revents)
+				client_look(c, &c->clients[i], p[i + 3].revents);
+		if (p[2].revents || !ready || !devices_timeout_ms(c->vm))
+			devices_poll(c->vm, on_decided);
+		for (int i = 0; i < CLIENTS_MAX; i++)
+			client_backlog(c, &c->clients[i]);
 		if (p[1].revents)
 			client_accept(c);
 	}
@@ -409,7 +499,7 @@ void control_free(struct control *c)
 		if (write(c->stop_fd, &one, sizeof(one)) == sizeof(one))
 			pthread_join(c->thread, NULL);
 		for (int i = 0; i < CLIENTS_MAX; i++)
-			client_drop(&c->clients[i]);
+			client_drop(c, &c->clients[i]);
 	}
 	if (c->addr.sun_path[0])
 		unlink(c->addr.sun_path);

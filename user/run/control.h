@@ -13,9 +13,13 @@
  *   powerdown        press the power button
  *   snapshot         see snapshot.c
  *   snapshot-commit, snapshot-abort
+ *   device-add, device-remove, device-list
+ *                    see devices.h; the reply to the first two comes when the
+ *                    guest has decided, and nothing else is read from that
+ *                    connection until then
  *
- * One thread answers; a request waits for the one before it. Any number of
- * clients may be connected.
+ * One thread answers; a request waits for the one before it, but not for another
+ * client's device. Up to 16 clients may be connected.
  */
 #ifndef VMPLAT_RUN_CONTROL_H
 #define VMPLAT_RUN_CONTROL_H

@@ -41,6 +41,7 @@ struct verdict {
 
 struct filler {
 	struct vm *vm;
+	struct vm_memory mem;		/* its name is not used: that may go */
 	struct vmplat_fill *fill;	/* the process's alone, once it runs */
 	struct store_image *image;
 	uint64_t nr_pages;
@@ -222,17 +223,17 @@ static _Noreturn void process_main(struct filler *f)
 /* ---- without demand filling ---------------------------------------------------------- */
 
 /* what filling wrote is not what the guest changed */
-static int forget_marks(struct vm *vm)
+static int forget_marks(struct filler *f)
 {
 	struct vmplat_range r[256];
-	uint64_t at = 0, nr = vm->cfg.mem_bytes / PAGE;
+	uint64_t at = 0, nr = f->nr_pages;
 
-	while (vm->log && at < nr) {
-		int64_t n = vmplat_log_ranges(vm->log, VMPLAT_LOG_FETCH_F_CLEAR, at, nr - at,
+	while (f->mem.log && at < nr) {
+		int64_t n = vmplat_log_ranges(f->mem.log, VMPLAT_LOG_FETCH_F_CLEAR, at, nr - at,
 					      r, 256, &at);
 
 		if (n < 0)
-			return vm_error(vm, (int)n, "dirty log: %s", vmplat_last_error());
+			return vm_error(f->vm, (int)n, "dirty log: %s", vmplat_last_error());
 	}
 	return 0;
 }
@@ -249,7 +250,7 @@ static int fill_eagerly(struct filler *f)
 		off = e.off + e.len;
 		if (e.kind != STORE_DATA)
 			continue;
-		ret = store_read(f->image, f->vm->ram + e.off, e.off, e.len);
+		ret = store_read(f->image, f->mem.ram + e.off, e.off, e.len);
 		if (ret)
 			break;
 		s.nr_filled += e.len / PAGE;
@@ -259,7 +260,7 @@ static int fill_eagerly(struct filler *f)
 				store_error());
 	s.elapsed_ns = now_ns() - f->start_ns;
 	f->done(f->ctx, 0, &s);
-	return forget_marks(f->vm);
+	return forget_marks(f);
 }
 
 /* ---- beginning and end ------------------------------------------------------------------ */
@@ -294,7 +295,7 @@ static int start_process(struct filler *f)
 {
 	int p[2], ret;
 
-	ret = vmplat_fill_new(&f->fill, f->vm->dev, f->vm->mem);
+	ret = vmplat_fill_new(&f->fill, f->vm->dev, f->mem.mem);
 	if (ret)
 		return vm_error(f->vm, ret, "memory does not fill: %s", vmplat_last_error());
 	if (pipe2(p, O_CLOEXEC))
@@ -317,7 +318,8 @@ static int start_process(struct filler *f)
 	return ret ? vm_error(f->vm, -ret, "no process to fill memory: %s", strerror(ret)) : 0;
 }
 
-int filler_start(struct filler **out, struct vm *vm, struct store_image *image,
+int filler_start(struct filler **out, struct vm *vm, const struct vm_memory *m,
+		 struct store_image *image,
 		 void (*done)(void *ctx, int err, const struct filler_stats *st), void *ctx)
 {
 	struct vmplat_info info = { 0 };
@@ -328,15 +330,16 @@ int filler_start(struct filler **out, struct vm *vm, struct store_image *image,
 	if (!f)
 		return vm_error(vm, -ENOMEM, "out of memory");
 	*f = (struct filler){
-		.vm = vm, .image = image, .nr_pages = vm->cfg.mem_bytes / PAGE,
+		.vm = vm, .mem = *m, .image = image, .nr_pages = m->bytes / PAGE,
 		.done = done, .ctx = ctx, .start_ns = now_ns(), .verdict_fd = -1, .pid = -1,
 	};
 	pthread_mutex_init(&f->end, NULL);
-	if (store_image_bytes(image) != vm->cfg.mem_bytes) {
-		ret = vm_error(vm, -EBADMSG, "the memory in the snapshot has %llu bytes, the VM has %llu",
-			       (unsigned long long)store_image_bytes(image),
-			       (unsigned long long)vm->cfg.mem_bytes);
-	} else if (vm->mem && !vmplat_query(vm->dev, &info) &&
+	f->mem.name = NULL;
+	if (store_image_bytes(image) != m->bytes) {
+		ret = vm_error(vm, -EBADMSG, "%s in the snapshot has %llu bytes, in the VM it has %llu",
+			       m->name, (unsigned long long)store_image_bytes(image),
+			       (unsigned long long)m->bytes);
+	} else if (m->mem && !vmplat_query(vm->dev, &info) &&
 		   info.out_caps & VMPLAT_CAP_FILL) {
 		ret = start_process(f);
 	} else {

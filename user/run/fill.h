@@ -11,6 +11,7 @@
 struct filler;
 struct store_image;
 struct vm;
+struct vm_memory;
 
 struct filler_stats {
 	uint64_t nr_pages;	/* of the memory */
@@ -21,14 +22,15 @@ struct filler_stats {
 };
 
 /**
- * filler_start - from here on the memory has the image's content
+ * filler_start - from here on memory @m of the VM has the image's content
  * @done: told once when all of it is there, or that it failed (which also fails
  *	the VM); from a thread of the filler's
  *
  * Before anything touches the VM's memory. Where the kernel cannot fill on
  * demand, returns only when all is there. On failure vm_error() has the sentence.
  */
-int filler_start(struct filler **f, struct vm *vm, struct store_image *image,
+int filler_start(struct filler **f, struct vm *vm, const struct vm_memory *m,
+		 struct store_image *image,
 		 void (*done)(void *ctx, int err, const struct filler_stats *st),
 		 void *ctx);
 /** filler_stop - wait for its threads, forget the rest. Accepts NULL */

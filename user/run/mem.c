@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Guest memory: one file, mapped once, shown to KVM as two slots around the PCI
- * hole. The page number in the file is the page number in a snapshot.
+ * Guest memory: one file from boot on, mapped once, shown to KVM as two slots around
+ * the PCI hole, and one file for each memory that is plugged later. The page number
+ * in a file is the page number in its image in a snapshot.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -11,46 +13,68 @@
 
 #include "vm_priv.h"
 
-static int new_vmplat(struct vm *vm)
+#define SLOT_LOW	0u		/* KVM's numbers */
+#define SLOT_HIGH	1u
+#define SLOT_DIMM	2u		/* and up */
+#define DIMM_GRAIN	(1ULL << 30)	/* where one may begin: huge pages all the way */
+
+static int new_vmplat(struct vm *vm, uint64_t bytes, struct vmplat_mem **mem,
+		      struct vmplat_log **log, uint8_t **ram)
 {
 	void *addr;
 	int ret;
 
-	ret = vmplat_open(&vm->dev, NULL);
-	if (ret)
-		return vm_error(vm, ret, "%s; `--memory-backend memfd` runs without the module, and without snapshots",
-				vmplat_last_error());
-	ret = vmplat_mem_new(&vm->mem, vm->dev, vm->cfg.mem_bytes, 0);
+	ret = vmplat_mem_new(mem, vm->dev, bytes, 0);
 	if (!ret)
-		ret = vmplat_mem_map(vm->mem, &addr);
+		ret = vmplat_mem_map(*mem, &addr);
 	if (ret)
 		return vm_error(vm, ret, "no guest memory: %s", vmplat_last_error());
-	vm->ram = addr;
-	ret = vmplat_log_new(&vm->log, vm->dev, vm->mem, 0, 0);
+	*ram = addr;
+	ret = vmplat_log_new(log, vm->dev, *mem, 0, 0);
 	if (ret)
 		return vm_error(vm, ret, "no dirty log: %s", vmplat_last_error());
 	return 0;
 }
 
-static int new_memfd(struct vm *vm)
+static int new_memfd(struct vm *vm, uint64_t bytes, int *fd, uint8_t **ram)
 {
 	void *addr;
 
-	vm->memfd = memfd_create("vmplat-ram", MFD_CLOEXEC);
-	if (vm->memfd < 0 || ftruncate(vm->memfd, (off_t)vm->cfg.mem_bytes))
+	*fd = memfd_create("vmplat-ram", MFD_CLOEXEC);
+	if (*fd < 0 || ftruncate(*fd, (off_t)bytes))
 		return vm_error(vm, -errno, "no guest memory of %llu bytes: %s",
-				(unsigned long long)vm->cfg.mem_bytes, strerror(errno));
-	addr = mmap(NULL, vm->cfg.mem_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
-		    vm->memfd, 0);
+				(unsigned long long)bytes, strerror(errno));
+	addr = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
 	if (addr == MAP_FAILED)
 		return vm_error(vm, -errno, "guest memory does not map: %s", strerror(errno));
-	vm->ram = addr;
-	vm_notice(vm, "guest memory is a memfd: no snapshots, no dirty log");
+	*ram = addr;
 	return 0;
 }
 
-static int add_slot(struct vm *vm, uint32_t slot, uint64_t gpa, uint64_t bytes,
-		    uint8_t *at)
+static int open_module(struct vm *vm)
+{
+	int ret = vmplat_open(&vm->dev, NULL);
+
+	return ret ? vm_error(vm, ret, "%s; `--memory-backend memfd` runs without the module, and without snapshots",
+			      vmplat_last_error()) : 0;
+}
+
+static int new_boot_memory(struct vm *vm)
+{
+	int ret;
+
+	if (vm->cfg.backend == VM_BACKEND_MEMFD) {
+		ret = new_memfd(vm, vm->cfg.mem_bytes, &vm->memfd, &vm->ram);
+		if (!ret)
+			vm_notice(vm, "guest memory is a memfd: no snapshots, no dirty log");
+		return ret;
+	}
+	ret = open_module(vm);
+	return ret ? ret : new_vmplat(vm, vm->cfg.mem_bytes, &vm->mem, &vm->log, &vm->ram);
+}
+
+/* 0 bytes take the slot away */
+static int set_slot(struct vm *vm, uint32_t slot, uint64_t gpa, uint64_t bytes, uint8_t *at)
 {
 	struct kvm_userspace_memory_region r = {
 		.slot = slot,
@@ -59,7 +83,7 @@ static int add_slot(struct vm *vm, uint32_t slot, uint64_t gpa, uint64_t bytes,
 		.userspace_addr = (uintptr_t)at,
 	};
 
-	if (!bytes || !ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r))
+	if (!ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r))
 		return 0;
 	return vm_error(vm, -errno, "KVM refuses %llu bytes of memory at 0x%llx: %s",
 			(unsigned long long)bytes, (unsigned long long)gpa,
@@ -68,24 +92,25 @@ static int add_slot(struct vm *vm, uint32_t slot, uint64_t gpa, uint64_t bytes,
 
 int mem_init(struct vm *vm)
 {
-	int ret;
+	int ret = new_boot_memory(vm);
 
-	ret = vm->cfg.backend == VM_BACKEND_MEMFD ? new_memfd(vm) : new_vmplat(vm);
 	if (ret)
 		return ret;
 	vm->low_bytes = vm->cfg.mem_bytes;
 	if (vm->low_bytes > VM_LOWMEM_END)
 		vm->low_bytes = VM_LOWMEM_END;
 	vm->high_bytes = vm->cfg.mem_bytes - vm->low_bytes;
-	ret = add_slot(vm, 0, 0, vm->low_bytes, vm->ram);
-	if (!ret)
-		ret = add_slot(vm, 1, VM_HIGHMEM_BASE, vm->high_bytes,
+	ret = set_slot(vm, SLOT_LOW, 0, vm->low_bytes, vm->ram);
+	if (!ret && vm->high_bytes)
+		ret = set_slot(vm, SLOT_HIGH, VM_HIGHMEM_BASE, vm->high_bytes,
 			       vm->ram + vm->low_bytes);
 	return ret;
 }
 
 void mem_exit(struct vm *vm)
 {
+	for (unsigned int i = 0; i < VM_DIMMS_MAX; i++)
+		mem_unplug(vm, i);
 	if (vm->ram)
 		munmap(vm->ram, vm->cfg.mem_bytes);
 	vmplat_log_close(vm->log);
@@ -95,6 +120,88 @@ void mem_exit(struct vm *vm)
 	if (vm->memfd >= 0)
 		close(vm->memfd);
 }
+
+/* ---- memory that comes and goes ------------------------------------------ */
+
+static uint64_t grain_up(uint64_t gpa)
+{
+	return (gpa + DIMM_GRAIN - 1) & ~(DIMM_GRAIN - 1);
+}
+
+/* where the memory that is in the way ends, 0: none is */
+static uint64_t in_the_way(const struct vm *vm, uint64_t gpa, uint64_t bytes)
+{
+	for (unsigned int i = 0; i < VM_DIMMS_MAX; i++) {
+		const struct vm_dimm_ram *d = &vm->dimms[i];
+
+		if (d->bytes && gpa < d->gpa + d->bytes && d->gpa < gpa + bytes)
+			return d->gpa + d->bytes;
+	}
+	return 0;
+}
+
+uint64_t mem_place(struct vm *vm, uint64_t bytes)
+{
+	uint64_t gpa = grain_up(VM_HIGHMEM_BASE + vm->high_bytes), past;
+
+	while ((past = in_the_way(vm, gpa, bytes)))
+		gpa = grain_up(past);
+	return gpa;
+}
+
+int mem_plug(struct vm *vm, const struct vm_dimm *from)
+{
+	struct vm_dimm_ram *d = &vm->dimms[from->slot];
+	int ret;
+
+	if (d->bytes || from->gpa < VM_HIGHMEM_BASE + vm->high_bytes ||
+	    from->gpa + from->bytes < from->gpa || in_the_way(vm, from->gpa, from->bytes))
+		return vm_error(vm, -EINVAL, "memory %s: its slot or its place at 0x%llx is taken",
+				from->id, (unsigned long long)from->gpa);
+	*d = (struct vm_dimm_ram){ .gpa = from->gpa, .bytes = from->bytes, .memfd = -1 };
+	ret = vm->dev ? new_vmplat(vm, d->bytes, &d->mem, &d->log, &d->ram)
+		      : new_memfd(vm, d->bytes, &d->memfd, &d->ram);
+	if (!ret)
+		ret = set_slot(vm, SLOT_DIMM + from->slot, d->gpa, d->bytes, d->ram);
+	if (ret)
+		mem_unplug(vm, from->slot);
+	return ret;
+}
+
+void mem_unplug(struct vm *vm, unsigned int slot)
+{
+	struct vm_dimm_ram *d = &vm->dimms[slot];
+
+	if (!d->bytes)
+		return;
+	if (vm->fd >= 0)
+		set_slot(vm, SLOT_DIMM + slot, d->gpa, 0, NULL);
+	if (d->ram)
+		munmap(d->ram, d->bytes);
+	vmplat_log_close(d->log);
+	vmplat_mem_close(d->mem);
+	if (d->memfd >= 0)
+		close(d->memfd);
+	memset(d, 0, sizeof(*d));
+}
+
+unsigned int vm_memories(struct vm *vm, struct vm_memory list[VM_MEMORIES_MAX])
+{
+	unsigned int nr = 1;
+
+	list[0] = (struct vm_memory){
+		"memory", vm->mem, vm->log, vm->ram, vm->cfg.mem_bytes,
+	};
+	for (unsigned int i = 0; i < vm->cfg.nr_dimms; i++) {
+		const struct vm_dimm *c = &vm->cfg.dimms[i];
+		const struct vm_dimm_ram *d = &vm->dimms[c->slot];
+
+		list[nr++] = (struct vm_memory){ c->id, d->mem, d->log, d->ram, d->bytes };
+	}
+	return nr;
+}
+
+/* ---- looking it up ------------------------------------------------------- */
 
 static bool within(uint64_t gpa, uint64_t len, uint64_t base, uint64_t bytes)
 {
@@ -107,5 +214,8 @@ void *vm_gpa(struct vm *vm, uint64_t gpa, uint64_t len)
 		return vm->ram + gpa;
 	if (within(gpa, len, VM_HIGHMEM_BASE, vm->high_bytes))
 		return vm->ram + vm->low_bytes + (gpa - VM_HIGHMEM_BASE);
+	for (unsigned int i = 0; i < VM_DIMMS_MAX; i++)
+		if (within(gpa, len, vm->dimms[i].gpa, vm->dimms[i].bytes))
+			return vm->dimms[i].ram + (gpa - vm->dimms[i].gpa);
 	return NULL;
 }

@@ -24,10 +24,21 @@ static uint32_t nr_devices(struct vm *vm)
 	return n;
 }
 
+static uint64_t all_memory(struct vm *vm)
+{
+	struct vm_memory list[VM_MEMORIES_MAX];
+	unsigned int nr = vm_memories(vm, list);
+	uint64_t bytes = 0;
+
+	while (nr--)
+		bytes += list[nr].bytes;
+	return bytes;
+}
+
 static void save_shape(struct vm *vm, struct state_writer *w)
 {
 	state_begin(w, "shape", SHAPE_VERSION);
-	state_put_u64(w, vm->cfg.mem_bytes);
+	state_put_u64(w, all_memory(vm));
 	state_put_u32(w, vm->nr_vcpus);
 	state_put_u32(w, nr_devices(vm));
 	state_end(w);
@@ -39,14 +50,10 @@ static void keep_error(struct state_writer *w, int ret)
 		w->err = ret;
 }
 
-int vm_save(struct vm *vm, struct state_writer *w)
+int vm_save_cpus(struct vm *vm, struct state_writer *w)
 {
 	char name[16];
 
-	save_shape(vm, w);
-	state_begin(w, "clock", CLOCK_VERSION);
-	keep_error(w, arch_vm_save_clock(vm, w));
-	state_end(w);
 	for (unsigned int i = 0; i < vm->nr_vcpus; i++) {
 		snprintf(name, sizeof(name), "vcpu/%u", i);
 		state_begin(w, name, VCPU_VERSION);
@@ -56,6 +63,16 @@ int vm_save(struct vm *vm, struct state_writer *w)
 	state_begin(w, "board", BOARD_VERSION);
 	keep_error(w, arch_vm_save(vm, w));
 	state_end(w);
+	return w->err;
+}
+
+int vm_save(struct vm *vm, struct state_writer *w)
+{
+	save_shape(vm, w);
+	state_begin(w, "clock", CLOCK_VERSION);
+	keep_error(w, arch_vm_save_clock(vm, w));
+	state_end(w);
+	vm_save_cpus(vm, w);
 	for (struct vm_device *d = vm->devices; d; d = d->next) {
 		if (!d->ops->save)
 			continue;
@@ -102,11 +119,11 @@ static int load_shape(struct vm *vm, const struct state_blob *b)
 	vcpus = state_get_u32(&r);
 	devices = state_get_u32(&r);
 	ret = finish(vm, "shape", &r, 0);
-	if (!ret && (bytes != vm->cfg.mem_bytes || vcpus != vm->nr_vcpus ||
+	if (!ret && (bytes != all_memory(vm) || vcpus != vm->nr_vcpus ||
 		     devices != nr_devices(vm)))
 		ret = vm_error(vm, -EINVAL, "the state is of a VM with %llu MiB, %u vCPUs, %u devices; this one has %llu MiB, %u, %u",
 			       (unsigned long long)bytes >> 20, vcpus, devices,
-			       (unsigned long long)vm->cfg.mem_bytes >> 20,
+			       (unsigned long long)all_memory(vm) >> 20,
 			       vm->nr_vcpus, nr_devices(vm));
 	return ret;
 }
@@ -162,11 +179,20 @@ static int load_clock(struct vm *vm, const struct state_blob *b)
 	return ret ? ret : finish(vm, "clock", &r, arch_vm_load_clock(vm, &r));
 }
 
+/* Local APICs before the IOAPIC: one that is loaded with an interrupt waiting delivers it at once. */
+static int load_cpus(struct vm *vm, const struct state_blob *b)
+{
+	int ret = 0;
+
+	for (unsigned int i = 0; i < vm->nr_vcpus && !ret; i++)
+		ret = load_vcpu(vm, b, i);
+	return ret ? ret : load_board(vm, b);
+}
+
 /*
  * Devices come before the board, so that a line they raise again does not change
- * an interrupt controller that has been loaded. Local APICs come before the IOAPIC:
- * one that is loaded with an interrupt waiting delivers it at once. The clock comes
- * last, so that as little time as possible passes for the guest.
+ * an interrupt controller that has been loaded. The clock comes last, so that as
+ * little time as possible passes for the guest.
  */
 static int load_all(struct vm *vm, const struct state_blob *b, bool with_clock)
 {
@@ -174,12 +200,24 @@ static int load_all(struct vm *vm, const struct state_blob *b, bool with_clock)
 
 	for (struct vm_device *d = vm->devices; d && !ret; d = d->next)
 		ret = load_device(vm, b, d);
-	for (unsigned int i = 0; i < vm->nr_vcpus && !ret; i++)
-		ret = load_vcpu(vm, b, i);
 	if (!ret)
-		ret = load_board(vm, b);
+		ret = load_cpus(vm, b);
 	if (!ret && with_clock)
 		ret = load_clock(vm, b);
+	return ret;
+}
+
+int vm_load_cpus(struct vm *vm, const void *buf, size_t len)
+{
+	struct state_blob b;
+	const char *why;
+	int ret;
+
+	ret = state_blob_parse(&b, buf, len, &why);
+	if (ret)
+		return vm_error(vm, ret, "the VM state is damaged: %s", why);
+	ret = load_cpus(vm, &b);
+	state_blob_free(&b);
 	return ret;
 }
 

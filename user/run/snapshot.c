@@ -9,6 +9,7 @@
  *   + a writable fd per writable disk
  *                                         {"ok":true,"pause_ns":,"freeze_ns":,
  *                                          "mem_bytes":,"base":HEX|null,
+ *                                          "memories":[{"name","bytes","incremental"}],
  *                                          "incremental":bool,"state_bytes":,
  *                                          "disks":[{"name","bytes","incremental",
  *                                          "total_bytes"}],"vm":{...}}
@@ -36,11 +37,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "devices.h"
 #include "line.h"
 #include "vm_priv.h"
 
 struct snapshot_disk {
-	unsigned int index;		/* in the VM */
+	char name[VM_ID_MAX + 1];
+	struct blk *blk;		/* held: the disk may be unplugged meanwhile */
 	struct blk_view *view;
 	int fd;
 	bool increment;
@@ -54,7 +57,13 @@ struct snapshot {
 	size_t state_bytes;
 	uint64_t pause_ns;
 	struct vmplat_view_status st;
-	bool increment;
+	struct {
+		char name[VM_ID_MAX + 1];
+		uint64_t bytes;
+		bool increment;		/* on the base; else all that it ever held */
+	} mems[VM_MEMORIES_MAX];
+	unsigned int nr_mems;
+	struct json_object *config;	/* of the VM at the instant; until the reply is made */
 	bool has_base;
 	uint8_t base[VMPLAT_ID_BYTES];
 	uint32_t flags;
@@ -128,6 +137,7 @@ static int parse_request(struct snapshot *s, struct json_object *req, char *why,
 	return 0;
 }
 
+/* operation lock held */
 static int take_disks(struct snapshot *s, int *in, size_t nr_in, char *why, size_t n)
 {
 	struct vm *vm = s->vm;
@@ -143,9 +153,14 @@ static int take_disks(struct snapshot *s, int *in, size_t nr_in, char *why, size
 		return -EINVAL;
 	}
 	for (unsigned int i = 0, k = 0; i < vm->cfg.nr_disks; i++) {
-		if (vm->cfg.disks[i].readonly)
+		const struct vm_disk *c = &vm->cfg.disks[i];
+		struct snapshot_disk *d = &s->disks[s->nr_disks];
+
+		if (c->readonly)
 			continue;
-		s->disks[s->nr_disks++] = (struct snapshot_disk){ .index = i, .fd = in[k] };
+		*d = (struct snapshot_disk){ .blk = blk_get(devices_blk(vm, c->id)), .fd = in[k] };
+		memcpy(d->name, c->id, sizeof(d->name));
+		s->nr_disks++;
 		in[k++] = -1;
 	}
 	return 0;
@@ -153,15 +168,43 @@ static int take_disks(struct snapshot *s, int *in, size_t nr_in, char *why, size
 
 /* ---- the instant --------------------------------------------------------------------- */
 
+/*
+ * Memory plugged after the base was taken has a log without a label: all that was
+ * ever written to it is marked, and its image stands alone.
+ */
+static bool in_base(const struct vm_memory *m)
+{
+	static const uint8_t zero[VMPLAT_ID_BYTES];
+	struct vmplat_log_status st;
+
+	return !vmplat_log_query(m->log, &st) && memcmp(st.out_id, zero, sizeof(zero));
+}
+
+static unsigned int list_memories(struct snapshot *s, struct vmplat_freeze_mem *f)
+{
+	struct vm_memory list[VM_MEMORIES_MAX];
+
+	s->nr_mems = vm_memories(s->vm, list);
+	for (unsigned int i = 0; i < s->nr_mems; i++) {
+		bool increment = s->has_base && (!i || in_base(&list[i]));
+
+		snprintf(s->mems[i].name, sizeof(s->mems[i].name), "%s", list[i].name);
+		s->mems[i].bytes = list[i].bytes;
+		s->mems[i].increment = increment;
+		f[i] = (struct vmplat_freeze_mem){
+			.mem = list[i].mem, .log = list[i].log,
+			.id = increment ? s->base : NULL,
+		};
+	}
+	return s->nr_mems;
+}
+
 static int freeze_memory(struct snapshot *s)
 {
 	struct vm *vm = s->vm;
-	struct vmplat_freeze_mem m = {
-		.mem = vm->mem,
-		.log = vm->log,
-		.id = s->has_base ? s->base : NULL,
-	};
-	int ret = vmplat_freeze(&s->view, vm->dev, &m, 1, s->flags, s->side_bytes);
+	struct vmplat_freeze_mem m[VM_MEMORIES_MAX];
+	unsigned int nr = list_memories(s, m);
+	int ret = vmplat_freeze(&s->view, vm->dev, m, nr, s->flags, s->side_bytes);
 
 	switch (ret) {
 	case 0:
@@ -180,15 +223,14 @@ static int freeze_disks(struct snapshot *s)
 {
 	for (unsigned int i = 0; i < s->nr_disks; i++) {
 		struct snapshot_disk *d = &s->disks[i];
-		struct blk *blk = s->vm->blks[d->index];
 		int ret;
 
-		d->increment = s->has_base && blk_has_base(blk);
-		ret = blk_freeze(blk, d->increment ? BLK_FREEZE_INCREMENT : BLK_FREEZE_FULL,
+		d->increment = s->has_base && blk_has_base(d->blk);
+		ret = blk_freeze(d->blk, d->increment ? BLK_FREEZE_INCREMENT : BLK_FREEZE_FULL,
 				 &d->view);
 		if (ret)
 			return vm_error(s->vm, ret, "disk %s does not freeze: %s",
-					blk_path(blk), strerror(-ret));
+					blk_path(d->blk), strerror(-ret));
 	}
 	return 0;
 }
@@ -246,7 +288,9 @@ static int instant(struct snapshot *s)
 	begin = now_ns();
 	if (was == VM_RUNNING)
 		vm_halt(vm);
-	ret = freeze_memory(s);
+	ret = devices_settled(vm);
+	if (!ret)
+		ret = freeze_memory(s);
 	if (!ret)
 		ret = freeze_disks(s);
 	if (!ret)
@@ -256,6 +300,7 @@ static int instant(struct snapshot *s)
 		vm_unhalt(vm);
 	s->pause_ns = was == VM_RUNNING ? now_ns() - begin : 0;
 	if (!ret) {
+		s->config = vm_config_to_json(&vm->cfg);
 		ret = write_state(s, &w);
 		s->state_bytes = w.len;
 	}
@@ -281,14 +326,6 @@ static void tell(struct snapshot *s, struct json_object *event)
 	json_object_put(event);
 }
 
-static struct json_object *disk_name(const struct snapshot_disk *d)
-{
-	char name[16];
-
-	snprintf(name, sizeof(name), "disk%u", d->index);
-	return json_object_new_string(name);
-}
-
 static void copy_progress(void *opaque, const struct blk_progress *p)
 {
 	struct copying *c = opaque;
@@ -300,7 +337,7 @@ static void copy_progress(void *opaque, const struct blk_progress *p)
 	c->told_ns = now;
 	e = json_object_new_object();
 	json_object_object_add(e, "event", json_object_new_string("disk"));
-	json_object_object_add(e, "name", disk_name(c->d));
+	json_object_object_add(e, "name", json_object_new_string(c->d->name));
 	json_object_object_add(e, "done", json_object_new_int64((int64_t)p->done_bytes));
 	json_object_object_add(e, "total", json_object_new_int64((int64_t)p->total_bytes));
 	tell(c->s, e);
@@ -320,7 +357,7 @@ static void *copy_main(void *arg)
 
 		ret = blk_view_copy(d->view, d->fd, copy_progress, &c, &s->cancel);
 		if (ret)
-			bad = blk_path(s->vm->blks[d->index]);
+			bad = blk_path(d->blk);
 	}
 	atomic_store(&s->copied, ret ? ret : 1);
 	json_object_object_add(e, "event", json_object_new_string("disks-done"));
@@ -352,6 +389,23 @@ void snapshot_sent(struct snapshot *s)
 
 /* ---- beginning and end -------------------------------------------------------------------- */
 
+/* where each memory is in the view: one after the other */
+static struct json_object *memories_json(const struct snapshot *s)
+{
+	struct json_object *list = json_object_new_array();
+
+	for (unsigned int i = 0; i < s->nr_mems; i++) {
+		struct json_object *o = json_object_new_object();
+
+		json_object_object_add(o, "name", json_object_new_string(s->mems[i].name));
+		json_object_object_add(o, "bytes", json_object_new_int64((int64_t)s->mems[i].bytes));
+		json_object_object_add(o, "incremental",
+				       json_object_new_boolean(s->mems[i].increment));
+		json_object_array_add(list, o);
+	}
+	return list;
+}
+
 static void fill_reply(struct snapshot *s, struct json_object *reply)
 {
 	struct json_object *disks = json_object_new_array();
@@ -370,16 +424,18 @@ static void fill_reply(struct snapshot *s, struct json_object *reply)
 		const struct snapshot_disk *d = &s->disks[i];
 		struct json_object *o = json_object_new_object();
 
-		json_object_object_add(o, "name", disk_name(d));
+		json_object_object_add(o, "name", json_object_new_string(d->name));
 		json_object_object_add(o, "bytes",
-			json_object_new_int64((int64_t)blk_size_bytes(s->vm->blks[d->index])));
+			json_object_new_int64((int64_t)blk_size_bytes(d->blk)));
 		json_object_object_add(o, "incremental", json_object_new_boolean(d->increment));
 		json_object_object_add(o, "total_bytes",
 			json_object_new_int64((int64_t)blk_view_total_bytes(d->view)));
 		json_object_array_add(disks, o);
 	}
+	json_object_object_add(reply, "memories", memories_json(s));
 	json_object_object_add(reply, "disks", disks);
-	json_object_object_add(reply, "vm", vm_config_to_json(&s->vm->cfg));
+	json_object_object_add(reply, "vm", s->config);
+	s->config = NULL;
 }
 
 int snapshot_take(struct snapshot **out, struct vm *vm, int conn,
@@ -402,8 +458,11 @@ int snapshot_take(struct snapshot **out, struct vm *vm, int conn,
 	s->conn = conn;
 	s->state_fd = -1;
 	ret = parse_request(s, req, why, why_bytes);
-	if (!ret)
+	if (!ret) {
+		pthread_mutex_lock(&vm->op);
 		ret = take_disks(s, in, nr_in, why, why_bytes);
+		pthread_mutex_unlock(&vm->op);
+	}
 	if (ret)
 		goto out_free;
 	ret = instant(s);
@@ -439,7 +498,7 @@ int snapshot_commit(struct snapshot *s, char *why, size_t why_bytes)
 
 		if (ret) {
 			snprintf(why, why_bytes, "disk %s: %s",
-				 blk_path(s->vm->blks[s->disks[i].index]), strerror(-ret));
+				 blk_path(s->disks[i].blk), strerror(-ret));
 			return ret;
 		}
 		s->disks[i].view = NULL;
@@ -457,10 +516,12 @@ void snapshot_free(struct snapshot *s)
 	for (unsigned int i = 0; i < s->nr_disks; i++) {
 		if (s->disks[i].view)
 			blk_view_abort(s->disks[i].view);
+		blk_close(s->disks[i].blk);
 		if (s->disks[i].fd >= 0)
 			close(s->disks[i].fd);
 	}
 	vmplat_view_close(s->view);
+	json_object_put(s->config);
 	if (s->state_fd >= 0)
 		close(s->state_fd);
 	free(s);

@@ -198,7 +198,8 @@ static void fill_config(struct virtio_blk *vb)
 	c->write_zeroes_may_unmap = 1;
 }
 
-int virtio_blk_add(struct vm *vm, struct pci_bus *bus, struct blk *blk, const char *serial)
+int virtio_blk_add(struct vm *vm, struct pci_bus *bus, unsigned int slot, struct blk *blk,
+		   const char *serial, struct virtio_dev **out)
 {
 	struct virtio_blk *vb = calloc(1, sizeof(*vb));
 	int ret;
@@ -219,8 +220,10 @@ int virtio_blk_add(struct vm *vm, struct pci_bus *bus, struct blk *blk, const ch
 		.config_bytes = sizeof(vb->config),
 		.ops = &ops,
 	};
-	ret = virtio_dev_add(&vb->dev, vm, bus, 0, &vb->model, vb);
+	ret = virtio_dev_add(&vb->dev, vm, bus, slot, &vb->model, vb);
 	if (ret)
 		free(vb);
+	else if (out)
+		*out = &vb->dev;
 	return ret;
 }

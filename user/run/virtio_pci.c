@@ -44,6 +44,11 @@ bool virtio_has_feature(const struct virtio_dev *dev, unsigned int bit)
 	return dev->driver_features >> bit & 1;
 }
 
+bool virtio_driver_ok(const struct virtio_dev *dev)
+{
+	return atomic_load(&dev->status) & VIRTIO_CONFIG_S_DRIVER_OK;
+}
+
 /* --- iovecs -------------------------------------------------------------- */
 
 static uint64_t iov_copy(const struct iovec *iov, unsigned int nr, uint64_t off,
@@ -174,10 +179,20 @@ static void needs_reset(struct virtio_dev *dev)
 		interrupt(dev, dev->config_vector, ISR_CONFIG);
 }
 
-static bool is_live(const struct virtio_dev *dev, unsigned int q)
+static bool is_up(const struct virtio_dev *dev)
 {
 	return dev->status & VIRTIO_CONFIG_S_DRIVER_OK &&
-	       !(dev->status & VIRTIO_CONFIG_S_NEEDS_RESET) && dev->vq[q].enabled;
+	       !(dev->status & VIRTIO_CONFIG_S_NEEDS_RESET);
+}
+
+static bool is_live(const struct virtio_dev *dev, unsigned int q)
+{
+	return is_up(dev) && dev->vq[q].enabled;
+}
+
+static bool has_source(const struct virtio_dev *dev)
+{
+	return dev->model->ops->source_wait;
 }
 
 static int serve_one(struct virtio_dev *dev, unsigned int q)
@@ -199,12 +214,26 @@ static int serve_one(struct virtio_dev *dev, unsigned int q)
 	return 1;
 }
 
+static void broken(struct virtio_dev *dev, unsigned int q)
+{
+	const char *fault = dev->vq[q].fault;
+
+	vm_notice(dev->vm, "%s: queue %u: %s; the guest must reset it", dev->entry.name, q,
+		  fault ? fault : "malformed request");
+	needs_reset(dev);
+}
+
 /* Serve until the queue is empty, broken, or somebody wants the lock. */
 static void serve(struct virtio_dev *dev, unsigned int q)
 {
 	struct virtq *vq = &dev->vq[q];
 	int ret;
 
+	if (has_source(dev) && q == dev->model->stock_queue) {
+		virtq_kicks_off(vq);
+		dev->stock_out = false;
+		return;
+	}
 	do {
 		virtq_kicks_off(vq);
 		while ((ret = serve_one(dev, q)) > 0) {
@@ -214,43 +243,90 @@ static void serve(struct virtio_dev *dev, unsigned int q)
 			}
 		}
 		if (ret < 0) {
-			vm_notice(dev->vm, "%s: queue %u: %s; the guest must reset it",
-				  dev->entry.name, q,
-				  vq->fault ? vq->fault : "malformed request");
-			needs_reset(dev);
+			broken(dev, q);
 			return;
 		}
 	} while (virtq_kicks_on(vq));
+}
+
+int virtio_dev_stock(struct virtio_dev *dev, struct virtq_chain *chain)
+{
+	struct virtq *vq = &dev->vq[dev->model->stock_queue];
+	int ret = 0;
+
+	if (!vq->enabled)
+		return 0;
+	do
+		ret = virtq_pop(vq, chain);
+	while (!ret && virtq_kicks_on(vq));
+	dev->stock_out = !ret;
+	return ret;
+}
+
+void virtio_dev_deliver(struct virtio_dev *dev, unsigned int nr)
+{
+	struct virtq *vq = &dev->vq[dev->model->stock_queue];
+
+	virtq_publish(vq, nr);
+	if (virtq_should_notify(vq))
+		interrupt(dev, vq->vector, ISR_QUEUE);
+}
+
+/* Take what the source has until it is dry, or somebody wants the lock. */
+static void feed(struct virtio_dev *dev, short revents)
+{
+	int ret = 1;
+
+	while (ret > 0 && is_up(dev) && !atomic_load(&dev->want))
+		ret = dev->model->ops->source_ready(dev, revents);
+	if (ret < 0)
+		broken(dev, dev->model->stock_queue);
+}
+
+/* The lock, when nobody who announced himself is waiting for it. */
+static bool thread_lock(struct virtio_dev *dev)
+{
+	pthread_mutex_lock(&dev->lock);
+	while ((dev->parked || atomic_load(&dev->want)) && !dev->stop)
+		pthread_cond_wait(&dev->cond, &dev->lock);
+	return !dev->stop;
 }
 
 static void *io_thread(void *arg)
 {
 	struct virtio_dev *dev = arg;
 	unsigned int nr = dev->model->nr_queues;
-	struct pollfd fds[VIRTIO_QUEUES_MAX + 1];
-	bool stop = false;
+	struct pollfd fds[VIRTIO_QUEUES_MAX + 2], *source = &fds[nr + 1];
+	int timeout = -1, ready;
 
 	for (unsigned int q = 0; q < nr; q++)
 		fds[q] = (struct pollfd){ .fd = dev->kick[q], .events = POLLIN };
 	fds[nr] = (struct pollfd){ .fd = dev->wake, .events = POLLIN };
-	while (!stop) {
+	*source = (struct pollfd){ .fd = -1 };
+	do {
 		eventfd_t n;
 
-		if (poll(fds, nr + 1, -1) < 0)
+		ready = poll(fds, nr + 2, timeout);
+		if (ready < 0)
 			continue;
-		pthread_mutex_lock(&dev->lock);
-		while ((dev->parked || atomic_load(&dev->want)) && !dev->stop)
-			pthread_cond_wait(&dev->cond, &dev->lock);
-		stop = dev->stop;
-		for (unsigned int q = 0; q < nr && !stop; q++) {
+		if (!thread_lock(dev))
+			break;
+		for (unsigned int q = 0; q < nr; q++) {
 			/* Consume the kick before looking, or it could be lost. */
 			if (!(fds[q].revents & POLLIN) || eventfd_read(dev->kick[q], &n))
 				continue;
 			if (is_live(dev, q))
 				serve(dev, q);
 		}
+		if (has_source(dev) && (source->revents || !ready))
+			feed(dev, source->revents);
+		timeout = -1;
+		*source = (struct pollfd){ .fd = -1 };
+		if (has_source(dev) && is_up(dev))
+			dev->model->ops->source_wait(dev, source, &timeout);
 		pthread_mutex_unlock(&dev->lock);
-	}
+	} while (true);
+	pthread_mutex_unlock(&dev->lock);
 	return NULL;
 }
 
@@ -265,7 +341,10 @@ static struct virtq *selected(struct virtio_dev *dev)
 /* dev->lock held: everything the driver set up is gone. */
 static void device_reset(struct virtio_dev *dev)
 {
+	if (has_source(dev) && dev->status & VIRTIO_CONFIG_S_DRIVER_OK)
+		dev->model->ops->source_driver(dev, false);
 	dev->status = 0;
+	dev->stock_out = false;
 	dev->driver_features = 0;
 	dev->feature_select = 0;
 	dev->driver_feature_select = 0;
@@ -282,6 +361,15 @@ static bool features_acceptable(const struct virtio_dev *dev)
 	       virtio_has_feature(dev, VIRTIO_F_VERSION_1);
 }
 
+static void driver_up(struct virtio_dev *dev)
+{
+	if (has_source(dev))
+		dev->model->ops->source_driver(dev, true);
+	/* Buffers may have been made available before. */
+	kick_all(dev);
+	vm_device_changed(dev->vm);
+}
+
 static void status_write(struct virtio_dev *dev, uint8_t val)
 {
 	uint8_t fresh = val & ~dev->status;
@@ -293,13 +381,12 @@ static void status_write(struct virtio_dev *dev, uint8_t val)
 	/* 2.2.2: refuse a set of features by not showing the bit. */
 	if (fresh & VIRTIO_CONFIG_S_FEATURES_OK && !features_acceptable(dev))
 		val &= ~VIRTIO_CONFIG_S_FEATURES_OK;
-	dev->status = val | (dev->status & (VIRTIO_CONFIG_S_NEEDS_RESET |
-					    VIRTIO_CONFIG_S_FEATURES_OK));
-	if (!(dev->status & VIRTIO_CONFIG_S_FEATURES_OK))
-		dev->status &= ~VIRTIO_CONFIG_S_DRIVER_OK;
-	/* Buffers may have been made available before. */
+	val |= dev->status & (VIRTIO_CONFIG_S_NEEDS_RESET | VIRTIO_CONFIG_S_FEATURES_OK);
+	if (!(val & VIRTIO_CONFIG_S_FEATURES_OK))
+		val &= ~VIRTIO_CONFIG_S_DRIVER_OK;
+	dev->status = val;
 	if (fresh & dev->status & VIRTIO_CONFIG_S_DRIVER_OK)
-		kick_all(dev);
+		driver_up(dev);
 }
 
 static void queue_enable(struct virtio_dev *dev, struct virtq *vq)
@@ -685,12 +772,21 @@ static void op_quiesce(void *opaque)
 	dev_unlock(dev);
 }
 
+/* Guest memory may have come or gone while the device was still. */
+static void remap_queues(struct virtio_dev *dev)
+{
+	for (unsigned int q = 0; q < dev->model->nr_queues; q++)
+		if (virtq_remap(&dev->vq[q]) && is_up(dev))
+			broken(dev, q);
+}
+
 static void op_resume(void *opaque)
 {
 	struct virtio_dev *dev = opaque;
 
 	dev_lock(dev);
 	dev->parked = false;
+	remap_queues(dev);
 	kick_all(dev);
 	dev_unlock(dev);
 }
@@ -766,6 +862,8 @@ static int op_load(void *opaque, struct state_reader *r, uint32_t version)
 	ret = load_regs(dev, r);
 	if (ret)
 		device_reset(dev);
+	else if (has_source(dev) && dev->status & VIRTIO_CONFIG_S_DRIVER_OK)
+		dev->model->ops->source_driver(dev, true);
 	dev_unlock(dev);
 	return ret;
 }

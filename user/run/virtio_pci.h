@@ -7,6 +7,10 @@
  * stop its vCPU.  A device model answers one request at a time, on that thread,
  * under virtio_dev.lock.
  *
+ * A model may have a source, a descriptor from which data comes unasked (a
+ * network).  The thread waits for it too, and the source fills buffers of the
+ * stock queue.
+ *
  * Whoever else needs the lock (a register write, reset, quiesce) announces
  * itself in `want`; the thread lets go after the request in hand and goes on
  * later.  While `parked` it touches neither guest memory nor interrupts; kicks
@@ -17,6 +21,7 @@
 #ifndef VMPLAT_RUN_VIRTIO_PCI_H
 #define VMPLAT_RUN_VIRTIO_PCI_H
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -39,6 +44,22 @@ struct virtio_ops {
 	int (*request)(struct virtio_dev *dev, unsigned int queue,
 		       struct virtq_chain *chain);
 	void (*destroy)(struct virtio_dev *dev);
+
+	/*
+	 * For a model that is fed from outside; all three or none, under
+	 * virtio_dev.lock.
+	 *
+	 * What to wait for, and for how long (ms, -1: for ever).  fd -1: nothing.
+	 * Called by the I/O thread before each wait while the driver is up.
+	 */
+	void (*source_wait)(struct virtio_dev *dev, struct pollfd *p, int *timeout_ms);
+	/*
+	 * It happened, or the time is over.  One step of work; 1: there is more
+	 * to do at once, 0: wait again, -EPROTO as above.
+	 */
+	int (*source_ready)(struct virtio_dev *dev, short revents);
+	/* The driver set DRIVER_OK (also after a load), or took it away. */
+	void (*source_driver)(struct virtio_dev *dev, bool up);
 };
 
 /* What a model fixes at creation. */
@@ -48,6 +69,7 @@ struct virtio_model {
 	uint32_t pci_class;	/* 24 bits */
 	uint64_t features;	/* the model's own; the transport adds its */
 	unsigned int nr_queues;
+	unsigned int stock_queue;	/* with a source: of the buffers it fills */
 	const void *config;	/* device configuration, constant */
 	unsigned int config_bytes;
 	const struct virtio_ops *ops;
@@ -71,7 +93,8 @@ struct virtio_dev {
 	uint32_t feature_select, driver_feature_select;
 	uint16_t config_vector;
 	uint16_t queue_select;
-	uint8_t status;
+	_Atomic uint8_t status;		/* written under the lock */
+	bool stock_out;			/* wait for a kick of the stock queue */
 	struct virtq vq[VIRTIO_QUEUES_MAX];
 
 	pthread_mutex_t isr_lock;
@@ -93,6 +116,16 @@ int virtio_dev_add(struct virtio_dev *dev, struct vm *vm, struct pci_bus *bus,
 		   unsigned int slot, const struct virtio_model *model, void *opaque);
 
 bool virtio_has_feature(const struct virtio_dev *dev, unsigned int bit);
+/* Has a driver said that it drives the device?  Any thread. */
+bool virtio_driver_ok(const struct virtio_dev *dev);
+
+/*
+ * For source_ready: take an empty buffer chain off the stock queue, put the last
+ * @nr back, or give @nr filled ones to the driver (virtq_fill() was done).
+ * virtio_dev_stock() is 0 when there is none: the next kick wakes the thread.
+ */
+int virtio_dev_stock(struct virtio_dev *dev, struct virtq_chain *chain);
+void virtio_dev_deliver(struct virtio_dev *dev, unsigned int nr);
 
 /* Gather and scatter; short when the buffers are. */
 uint64_t virtio_iov_read(const struct iovec *iov, unsigned int nr, uint64_t off,

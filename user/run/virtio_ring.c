@@ -87,6 +87,11 @@ int virtq_enable(struct virtq *vq)
 	return ret;
 }
 
+int virtq_remap(struct virtq *vq)
+{
+	return vq->enabled ? virtq_enable(vq) : 0;
+}
+
 /* --- requests ------------------------------------------------------------ */
 
 static struct vring_desc read_desc(const void *table, unsigned int n)
@@ -200,15 +205,31 @@ int virtq_pop(struct virtq *vq, struct virtq_chain *chain)
 	return 1;
 }
 
-void virtq_push(struct virtq *vq, uint16_t head, uint32_t written)
+void virtq_unpop(struct virtq *vq, unsigned int nr)
 {
-	unsigned int off = USED_RING + 8u * (vq->used_next & (vq->size - 1));
+	vq->avail_next -= nr;
+}
+
+void virtq_fill(struct virtq *vq, unsigned int n, uint16_t head, uint32_t written)
+{
+	unsigned int off = USED_RING + 8u * ((vq->used_next + n) & (vq->size - 1u));
 
 	put32(vq->used, off, head);
 	put32(vq->used, off + 4, written);
-	/* The entry and the data before the index that reveals them. */
+}
+
+void virtq_publish(struct virtq *vq, unsigned int nr)
+{
+	vq->used_next += nr;
+	/* The entries and the data before the index that reveals them. */
 	__atomic_thread_fence(__ATOMIC_RELEASE);
-	put16(vq->used, USED_IDX, ++vq->used_next);
+	put16(vq->used, USED_IDX, vq->used_next);
+}
+
+void virtq_push(struct virtq *vq, uint16_t head, uint32_t written)
+{
+	virtq_fill(vq, 0, head, written);
+	virtq_publish(vq, 1);
 }
 
 /* --- notifications (2.7.7, 2.7.10) --------------------------------------- */

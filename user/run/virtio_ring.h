@@ -51,10 +51,20 @@ struct virtq_chain {
 void virtq_reset(struct virtq *vq);
 /* Check and map the rings.  -EPROTO: misaligned or outside RAM. */
 int virtq_enable(struct virtq *vq);
+/* Find the rings of an enabled queue again after guest memory moved.  As above. */
+int virtq_remap(struct virtq *vq);
 /* 1: @chain is the next request; 0: none; -EPROTO: the driver broke the rules */
 int virtq_pop(struct virtq *vq, struct virtq_chain *chain);
+/* Take the last @nr pops back: these requests stay the driver's next ones. */
+void virtq_unpop(struct virtq *vq, unsigned int nr);
 /* Give @head back, @written bytes of its writable part filled. */
 void virtq_push(struct virtq *vq, uint16_t head, uint32_t written);
+/*
+ * The same for several at once: fill entries @n = 0, 1, ..., which the driver
+ * sees together when they are published.
+ */
+void virtq_fill(struct virtq *vq, unsigned int n, uint16_t head, uint32_t written);
+void virtq_publish(struct virtq *vq, unsigned int nr);
 /* Does the driver want an interrupt for what was pushed since last asked? */
 bool virtq_should_notify(struct virtq *vq);
 /* Ask for kicks or do without.  True: requests are there already. */

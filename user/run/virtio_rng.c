@@ -50,14 +50,14 @@ static const struct virtio_model model = {
 	.ops = &ops,
 };
 
-int virtio_rng_add(struct vm *vm, struct pci_bus *bus)
+int virtio_rng_add(struct vm *vm, struct pci_bus *bus, unsigned int slot)
 {
 	struct virtio_dev *dev = calloc(1, sizeof(*dev));
 	int ret;
 
 	if (!dev)
 		return -ENOMEM;
-	ret = virtio_dev_add(dev, vm, bus, 0, &model, NULL);
+	ret = virtio_dev_add(dev, vm, bus, slot, &model, NULL);
 	if (ret)
 		free(dev);
 	return ret;

@@ -6,6 +6,6 @@ struct pci_bus;
 struct vm;
 
 /* virtio_rng_add - an entropy device fed by the host's getrandom(2) */
-int virtio_rng_add(struct vm *vm, struct pci_bus *bus);
+int virtio_rng_add(struct vm *vm, struct pci_bus *bus, unsigned int slot);
 
 #endif

@@ -13,9 +13,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "devices.h"
+#include "hotplug.h"
 #include "pci.h"
-#include "virtio_blk.h"
 #include "virtio_rng.h"
+
+#define RNG_SLOT	31u	/* out of the way of what comes and goes */
 
 uint64_t now_ns(void)
 {
@@ -131,7 +134,25 @@ int vm_device_add(struct vm *vm, struct vm_device *dev)
 			return vm_error(vm, -EEXIST, "two devices are called %s", dev->name);
 	dev->next = NULL;
 	*p = dev;
+	if (vm->devices_quiet && dev->ops->quiesce)
+		dev->ops->quiesce(dev->opaque);
 	return 0;
+}
+
+void vm_device_remove(struct vm *vm, struct vm_device *dev)
+{
+	struct vm_device **p = &vm->devices;
+
+	while (*p != dev)
+		p = &(*p)->next;
+	*p = dev->next;
+	if (dev->ops->destroy)
+		dev->ops->destroy(dev->opaque);
+}
+
+void vm_device_changed(struct vm *vm)
+{
+	eventfd_write(vm->changed_fd, 1);	/* full is as good as one more */
 }
 
 static void devices_quiesce(struct vm *vm)
@@ -215,41 +236,19 @@ static int make_vcpus(struct vm *vm)
 	return ret;
 }
 
-static int make_disks(struct vm *vm, struct pci_bus *pci)
-{
-	char serial[24];
-	char why[300] = "";
-	int ret = 0;
-
-	for (unsigned int i = 0; i < vm->cfg.nr_disks && !ret; i++) {
-		const struct vm_disk *d = &vm->cfg.disks[i];
-
-		ret = blk_open(d->path, d->readonly ? BLK_OPEN_READONLY : 0,
-			       &vm->blks[i], why, sizeof(why));
-		if (ret)
-			return vm_error(vm, ret, "disk %s: %s", d->path,
-					*why ? why : strerror(-ret));
-		snprintf(serial, sizeof(serial), "vmplat-disk%u", i);
-		ret = virtio_blk_add(vm, pci, vm->blks[i], serial);
-		if (ret)
-			return vm_error(vm, ret, "disk %s: no virtio-blk device: %s",
-					d->path, strerror(-ret));
-	}
-	return ret;
-}
-
 static int make_devices(struct vm *vm)
 {
-	struct pci_bus *pci;
 	int ret;
 
 	ret = board_init(vm);
 	if (!ret)
-		ret = pci_bus_new(vm, &pci);
+		ret = hotplug_new(vm, &vm->hotplug);
 	if (!ret)
-		ret = make_disks(vm, pci);
+		ret = pci_bus_new(vm, &vm->pci);
 	if (!ret)
-		ret = virtio_rng_add(vm, pci);
+		ret = virtio_rng_add(vm, vm->pci, RNG_SLOT);
+	if (!ret)
+		ret = devices_init(vm);
 	if (ret && !vm->error[0])
 		vm_error(vm, ret, "a device cannot be made: %s", strerror(-ret));
 	return ret;
@@ -262,7 +261,7 @@ static int keep_initial(struct vm *vm)
 	int ret;
 
 	state_writer_init(&w);
-	vm_save(vm, &w);
+	vm_save_cpus(vm, &w);
 	ret = state_writer_finish(&w);
 	if (ret) {
 		state_writer_free(&w);
@@ -278,7 +277,8 @@ static int make(struct vm *vm)
 	int ret;
 
 	vm->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (vm->event_fd < 0)
+	vm->changed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (vm->event_fd < 0 || vm->changed_fd < 0)
 		return vm_error(vm, -errno, "no eventfd: %s", strerror(errno));
 	ret = open_kvm(vm);
 	if (!ret)
@@ -311,7 +311,7 @@ int vm_new(struct vm **out, struct vm_config *cfg, char *err_text, size_t err_by
 	}
 	vm->cfg = *cfg;
 	memset(cfg, 0, sizeof(*cfg));
-	vm->kvm_fd = vm->fd = vm->memfd = vm->event_fd = -1;
+	vm->kvm_fd = vm->fd = vm->memfd = vm->event_fd = vm->changed_fd = -1;
 	pthread_mutex_init(&vm->op, NULL);
 	pthread_mutex_init(&vm->run_lock, NULL);
 	pthread_mutex_init(&vm->route_lock, NULL);
@@ -338,19 +338,20 @@ void vm_free(struct vm *vm)
 		return;
 	vm_stop(vm, VM_STOPPED);
 	devices_destroy(vm);
-	for (unsigned int i = 0; i < vm->cfg.nr_disks; i++)
-		if (vm->blks[i])
-			blk_close(vm->blks[i]);
+	devices_exit(vm);
 	for (unsigned int i = 0; i < vm->nr_vcpus; i++)
 		vcpu_exit(&vm->vcpus[i]);
 	free(vm->vcpus);
 	if (vm->fd >= 0)
 		close(vm->fd);
+	vm->fd = -1;
 	if (vm->kvm_fd >= 0)
 		close(vm->kvm_fd);
 	mem_exit(vm);
 	if (vm->event_fd >= 0)
 		close(vm->event_fd);
+	if (vm->changed_fd >= 0)
+		close(vm->changed_fd);
 	bus_exit(&vm->pio);
 	bus_exit(&vm->mmio);
 	free(vm->initial);
@@ -483,10 +484,11 @@ int vm_reset(struct vm *vm)
 		goto out;
 	}
 	vm_halt(vm);
+	devices_reset(vm);
 	for (struct vm_device *d = vm->devices; d; d = d->next)
 		if (d->ops->reset)
 			d->ops->reset(d->opaque);
-	ret = vm_load(vm, vm->initial, vm->initial_len, false);
+	ret = vm_load_cpus(vm, vm->initial, vm->initial_len);
 	if (!ret)
 		ret = vm_boot(vm);
 	atomic_fetch_and(&vm->requests, ~(unsigned int)(VM_REQ_RESET | VM_REQ_FAIL));

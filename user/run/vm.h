@@ -53,8 +53,9 @@ struct vm;
 /**
  * vm_gpa - guest RAM as the host sees it
  *
- * NULL unless all of @gpa..@gpa + @len is RAM of one slot. The mapping is shared
- * and stays for the VM's life; writing to it is logged like a guest's write.
+ * NULL unless all of @gpa..@gpa + @len is RAM of one slot. Writing to it is logged
+ * like a guest's write. Memory comes and goes only while the VM is halted: a device
+ * keeps no such pointer across quiesce, or asks again at resume.
  */
 void *vm_gpa(struct vm *vm, uint64_t gpa, uint64_t len);
 
@@ -111,7 +112,7 @@ struct vm_device_ops {
 	 * Returns -errno for what cannot be; r->err is checked by the caller too.
 	 */
 	int (*load)(void *opaque, struct state_reader *r, uint32_t version);
-	/* Last call; vCPUs have ended. */
+	/* Last call; vCPUs have ended, or are parked while the device is unplugged. */
 	void (*destroy)(void *opaque);
 };
 
@@ -131,8 +132,15 @@ struct vm_device {
 	struct vm_device *next;
 };
 
-/** vm_device_add - before the VM first runs; -EEXIST: the name is taken */
+/**
+ * vm_device_add - append to the list; -EEXIST: the name is taken
+ *
+ * Before the VM first runs, or under the operation lock. In a VM that is halted
+ * the device is quiesced.
+ */
 int vm_device_add(struct vm *vm, struct vm_device *dev);
+/** vm_device_remove - take it off the list and destroy it; the VM is halted */
+void vm_device_remove(struct vm *vm, struct vm_device *dev);
 
 /**
  * vm_error - keep a sentence for people, returned as the reason of a failure
@@ -141,6 +149,8 @@ int vm_device_add(struct vm *vm, struct vm_device *dev);
  */
 int vm_error(struct vm *vm, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+/** vm_device_changed - a driver took a device, or a slot: look who waits for it; any thread */
+void vm_device_changed(struct vm *vm);
 /** vm_notice - tell the operator something worth knowing; not for errors */
 void vm_notice(struct vm *vm, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));

@@ -44,8 +44,18 @@ struct vm_route {
 	uint32_t data;
 };
 
+/* Memory that came later; one for each slot of the hot-plug controller. */
+struct vm_dimm_ram {
+	uint64_t gpa, bytes;		/* 0 bytes: none */
+	uint8_t *ram;
+	struct vmplat_mem *mem;		/* NULL with the memfd backend */
+	struct vmplat_log *log;
+	int memfd;
+};
+
 struct vm {
-	struct vm_config cfg;		/* constant once created */
+	/* Devices in it change under the operation lock; all else is constant. */
+	struct vm_config cfg;
 	int kvm_fd, fd;
 	size_t run_bytes;
 
@@ -56,12 +66,19 @@ struct vm {
 	int memfd;
 	uint8_t *ram;			/* file order: low RAM, then high RAM */
 	uint64_t low_bytes, high_bytes;
+	struct vm_dimm_ram dimms[VM_DIMMS_MAX];	/* change while the VM is halted */
 
 	struct vcpu *vcpus;
 	unsigned int nr_vcpus;
 	struct bus pio, mmio;
-	struct vm_device *devices;	/* constant once running */
+	struct vm_device *devices;	/* operation lock */
 	bool devices_quiet;		/* operation lock */
+
+	/* what can come and go: devices.c */
+	struct pci_bus *pci;
+	struct hotplug *hotplug;
+	struct plug *plugs;		/* operation lock */
+	int changed_fd;			/* vm_device_changed() */
 
 	pthread_mutex_t op;		/* operation lock */
 
@@ -79,8 +96,6 @@ struct vm {
 	pthread_mutex_t route_lock;
 	struct vm_route routes[VM_ROUTES_MAX];	/* GSI VM_GSI_LINES + index */
 
-	struct blk *blks[VM_DISKS_MAX];
-
 	struct serial *serial;
 	struct vm_device com1;
 	void (*console_output)(void *ctx, const uint8_t *p, size_t n);
@@ -88,7 +103,7 @@ struct vm {
 	struct power *power;
 
 	struct kvm_msr_list *msrs;	/* that read back; operation lock */
-	void *initial;			/* state blob at power-on, for reset */
+	void *initial;			/* CPUs and board at power-on, for reset */
 	size_t initial_len;
 
 	pthread_mutex_t error_lock;
@@ -124,11 +139,30 @@ void vm_set_status(struct vm *vm, enum vm_status s);
 
 int vm_save(struct vm *vm, struct state_writer *w);
 int vm_load(struct vm *vm, const void *buf, size_t len, bool with_clock);
+/* The same of vCPUs, interrupt controllers and timers alone. */
+int vm_save_cpus(struct vm *vm, struct state_writer *w);
+int vm_load_cpus(struct vm *vm, const void *buf, size_t len);
 
 /* ---- mem.c ---------------------------------------------------------------- */
 
 int mem_init(struct vm *vm);
 void mem_exit(struct vm *vm);
+/* where memory of @bytes could be put, 0: nowhere */
+uint64_t mem_place(struct vm *vm, uint64_t bytes);
+/* show memory as @d says to the guest, or take it away; halted, or not running yet */
+int mem_plug(struct vm *vm, const struct vm_dimm *d);
+void mem_unplug(struct vm *vm, unsigned int slot);
+
+/* All memories of a VM in the order of their images, "memory" first. */
+struct vm_memory {
+	const char *name;		/* of its image in a snapshot */
+	struct vmplat_mem *mem;
+	struct vmplat_log *log;
+	uint8_t *ram;
+	uint64_t bytes;
+};
+#define VM_MEMORIES_MAX	(1 + VM_DIMMS_MAX)
+unsigned int vm_memories(struct vm *vm, struct vm_memory list[VM_MEMORIES_MAX]);
 
 /* ---- irq.c ---------------------------------------------------------------- */
 

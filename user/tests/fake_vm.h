@@ -28,6 +28,7 @@
 struct vm {
 	struct bus pio, mmio;
 	uint8_t *low, *high;
+	bool low_gone;			/* unplugged */
 	struct vm_device *devices, **devices_end;
 
 	pthread_mutex_t lock;
@@ -36,6 +37,7 @@ struct vm {
 	uint64_t msi_addr;		/* the last one */
 	uint32_t msi_data;
 	int line[24];
+	unsigned int nr_changed;
 	unsigned int nr_notices;
 	char notice[256];		/* the last one */
 
@@ -84,7 +86,7 @@ void *vm_gpa(struct vm *vm, uint64_t gpa, uint64_t len)
 	if (len > FAKE_LOW_BYTES)
 		return NULL;
 	if (gpa <= FAKE_LOW_BYTES - len)
-		return vm->low + gpa;
+		return vm->low_gone ? NULL : vm->low + gpa;
 	if (gpa >= FAKE_HIGH_BASE && len <= FAKE_HIGH_BYTES &&
 	    gpa - FAKE_HIGH_BASE <= FAKE_HIGH_BYTES - len)
 		return vm->high + (gpa - FAKE_HIGH_BASE);
@@ -164,6 +166,14 @@ int vm_device_add(struct vm *vm, struct vm_device *dev)
 	*vm->devices_end = dev;
 	vm->devices_end = &dev->next;
 	return 0;
+}
+
+void vm_device_changed(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->lock);
+	vm->nr_changed++;
+	pthread_cond_broadcast(&vm->cond);
+	pthread_mutex_unlock(&vm->lock);
 }
 
 void vm_notice(struct vm *vm, const char *fmt, ...)

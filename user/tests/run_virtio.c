@@ -310,7 +310,7 @@ static void machine_new(struct driver *d)
 	*d = (struct driver){ .vm = fake_vm_new() };
 	if (pci_bus_new(d->vm, &d->bus) ||
 	    blk_open(image_path, BLK_OPEN_NOLOCK, &d->blk, err, sizeof(err)) ||
-	    virtio_blk_add(d->vm, d->bus, d->blk, "serial-0123456789-too-long"))
+	    virtio_blk_add(d->vm, d->bus, 0, d->blk, "serial-0123456789-too-long", NULL))
 		abort();
 }
 
@@ -758,6 +758,33 @@ TEST(save_load)
 }
 
 /* Saved state is a file somebody may have edited. */
+/* Memory that moved, or went, while the device was still: no old pointer is used. */
+TEST(memory_goes)
+{
+	struct driver d;
+	struct vm_device *dev;
+	uint8_t *low;
+
+	machine_new(&d);
+	driver_start(&d, 16);
+	CHECK_EQ(request(&d, VIRTIO_BLK_T_IN, 0, 512, true), VIRTIO_BLK_S_OK);
+	dev = d.vm->devices->next;
+	dev->ops->quiesce(dev->opaque);
+	low = malloc(FAKE_LOW_BYTES);
+	memcpy(low, d.vm->low, FAKE_LOW_BYTES);
+	free(d.vm->low);
+	d.vm->low = low;
+	dev->ops->resume(dev->opaque);
+	CHECK_EQ(request(&d, VIRTIO_BLK_T_IN, 0, 512, true), VIRTIO_BLK_S_OK);
+	dev->ops->quiesce(dev->opaque);
+	d.vm->low_gone = true;
+	dev->ops->resume(dev->opaque);
+	CHECK(common_rd(&d, VIRTIO_PCI_COMMON_STATUS, 1) & VIRTIO_CONFIG_S_NEEDS_RESET);
+	CHECK(strstr(d.vm->notice, "outside guest memory"));
+	d.vm->low_gone = false;
+	machine_free(&d);
+}
+
 TEST(load_fuzz)
 {
 	struct virtio_dev *dev;
@@ -812,7 +839,7 @@ TEST(device_fuzz)
 	struct driver d;
 
 	machine_new(&d);
-	CHECK_EQ(virtio_rng_add(d.vm, d.bus), 0);
+	CHECK_EQ(virtio_rng_add(d.vm, d.bus, 0), 0);
 	for (uint32_t seed = 1; seed <= 300; seed++) {
 		uint32_t s = seed * 2654435761u;
 
@@ -885,6 +912,7 @@ int main(void)
 	RUN(lost_kick_event_idx);
 	RUN(lost_kick_flags);
 	RUN(save_load);
+	RUN(memory_goes);
 	RUN(load_fuzz);
 	RUN(device_fuzz);
 	unlink(image_path);
