@@ -38,6 +38,7 @@ tmp=$(mktemp -d)
 out=$tmp/out
 export VMPLAT_RUN_DIR=$tmp/vms VMPLAT_STORE=$tmp/store VMPLAT_VM_DIR=$tmp/disks
 trap 'for v in a b; do vmplat vm stop $v 2>/dev/null; done; rm -rf "$tmp"' EXIT
+echo >"$tmp/disk.raw"	# the guest reads the first line: without one it reads all of the disk, byte by byte
 truncate -s 16M "$tmp/disk.raw"
 
 # Each tick checks a file in memory, writes its number to the disk and reads it back from there.
