@@ -10,7 +10,7 @@ _vmplat_options() {
 }
 
 _vmplat() {
-	local cmd=${COMP_WORDS[0]} cur=${COMP_WORDS[COMP_CWORD]} path=() word words
+	local cmd=${COMP_WORDS[0]} cur=${COMP_WORDS[COMP_CWORD]} path=() word words depth=2
 	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
 		case $word in -*) break ;; esac
 		[ "$word" = help ] && continue
@@ -19,11 +19,12 @@ _vmplat() {
 	COMPREPLY=()
 	case $cur in
 	-*)
-		mapfile -t COMPREPLY < <(compgen -W "$(_vmplat_options "$cmd" "${path[@]:0:2}")" -- "$cur")
+		[ "${path[*]:0:2}" = "vm device" ] && depth=3
+		mapfile -t COMPREPLY < <(compgen -W "$(_vmplat_options "$cmd" "${path[@]:0:depth}")" -- "$cur")
 		return
 		;;
 	esac
-	if [ ${#path[@]} -lt 2 ]; then
+	if [ ${#path[@]} -lt 2 ] || [ "${path[*]}" = "vm device" ]; then
 		words=$(_vmplat_words "$cmd" "${path[@]}")
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 		[ ${#COMPREPLY[@]} -gt 0 ] && return
