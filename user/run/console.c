@@ -119,7 +119,8 @@ static bool typed(struct console *c, uint8_t b, enum console_key *key)
 		return false;
 	case 'p':
 	case 'P':
-		*key = CONSOLE_PAUSE;
+		if (*key != CONSOLE_QUIT)
+			*key = CONSOLE_PAUSE;
 		return false;
 	case 'h':
 	case '?':
