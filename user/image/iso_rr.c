@@ -289,7 +289,7 @@ static void take_field(struct state *st, const uint8_t *f, uint64_t off)
 		if (f[2] < fields[i].min) {
 			char why[80];
 
-			snprintf(why, sizeof(why), "the field %s has %u bytes; it needs %u",
+			snprintf(why, sizeof(why), "the field %.2s has %u bytes; it needs %u",
 				 fields[i].name, f[2], fields[i].min);
 			fault(st, "susp-length", off, why);
 		} else {
