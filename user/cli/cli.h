@@ -38,6 +38,7 @@ int cmd_run(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 int cmd_vm(int argc, char **argv);
 int cmd_snap(int argc, char **argv);
+int cmd_image(int argc, char **argv);
 int cmd_mem(int argc, char **argv);
 int cmd_log(int argc, char **argv);
 int cmd_view(int argc, char **argv);

@@ -23,6 +23,7 @@ static const struct cli_command commands[] = {
 	{ "restore",	"continue a guest from a snapshot",			cmd_restore },
 	{ "vm",		"list, pause, resume, stop, reset, snapshot guests",	cmd_vm },
 	{ "snap",	"list, show and verify snapshots",			cmd_snap },
+	{ "image",	"say what a kernel, initrd, firmware or disk file is",	cmd_image },
 	{ "mem",	"create and look at memory files",			cmd_mem },
 	{ "log",	"watch what is written to a memory file",		cmd_log },
 	{ "view",	"copy one instant of memory files while they are used",	cmd_view },

@@ -158,6 +158,96 @@ int vmplat_fill_put(struct vmplat_fill *fill, uint64_t first, uint64_t nr_pages,
 int vmplat_fill_end(struct vmplat_fill *fill);
 int vmplat_fill_query(struct vmplat_fill *fill, struct vmplat_fill_status *st);
 
+/* ---- boot images --------------------------------------------------------- */
+
+struct vmplat_image;
+
+/**
+ * enum vmplat_image_kind - what a file is, by what is in it, not by its name
+ * @VMPLAT_IMAGE_UNKNOWN: none of the others
+ * @VMPLAT_IMAGE_BZIMAGE: Linux for x86 by its boot protocol, mostly bzImage
+ * @VMPLAT_IMAGE_ELF: an ELF file, a vmlinux for example
+ * @VMPLAT_IMAGE_ARM64: the arm64 kernel's Image
+ * @VMPLAT_IMAGE_RISCV: the RISC-V kernel's Image
+ * @VMPLAT_IMAGE_ZBOOT: an EFI program that holds a compressed kernel
+ * @VMPLAT_IMAGE_PE: another EFI or Windows program
+ * @VMPLAT_IMAGE_INITRD: cpio archives one behind the other, compressed or not
+ * @VMPLAT_IMAGE_COMPRESSED: compressed, and not an initrd
+ * @VMPLAT_IMAGE_DTB: a flattened device tree
+ * @VMPLAT_IMAGE_FIRMWARE: BIOS or UEFI
+ * @VMPLAT_IMAGE_DISK: a disk, raw or in a format of some hypervisor
+ */
+enum vmplat_image_kind {
+	VMPLAT_IMAGE_UNKNOWN,
+	VMPLAT_IMAGE_BZIMAGE,
+	VMPLAT_IMAGE_ELF,
+	VMPLAT_IMAGE_ARM64,
+	VMPLAT_IMAGE_RISCV,
+	VMPLAT_IMAGE_ZBOOT,
+	VMPLAT_IMAGE_PE,
+	VMPLAT_IMAGE_INITRD,
+	VMPLAT_IMAGE_COMPRESSED,
+	VMPLAT_IMAGE_DTB,
+	VMPLAT_IMAGE_FIRMWARE,
+	VMPLAT_IMAGE_DISK,
+};
+
+/* Also unpack what is compressed, and describe that as parts. */
+#define VMPLAT_IMAGE_F_DEEP	(1u << 0)
+
+enum vmplat_fact_type {
+	VMPLAT_FACT_TEXT,	/* text */
+	VMPLAT_FACT_NUMBER,	/* number */
+	VMPLAT_FACT_BYTES,	/* number, a size or offset */
+	VMPLAT_FACT_ADDRESS,	/* number, for people in hexadecimal */
+	VMPLAT_FACT_FLAG,	/* number, 0 or 1 */
+};
+
+/**
+ * struct vmplat_fact - one thing known about an image
+ * @name: lower case with underscores: "version", "entry_64"
+ * @text: printable ASCII; NULL unless @type is VMPLAT_FACT_TEXT
+ */
+struct vmplat_fact {
+	const char *name;
+	enum vmplat_fact_type type;
+	const char *text;
+	uint64_t number;
+};
+
+/**
+ * vmplat_image_open - find out what a file is
+ * @img: the description; the file is closed again
+ * @path: a regular file or a block device
+ * @flags: 0 or VMPLAT_IMAGE_F_DEEP
+ *
+ * Any content is described, the worst as VMPLAT_IMAGE_UNKNOWN: failures are those of
+ * reading. -EINVAL: unknown flags, or neither a file nor a block device; -ENOMEM.
+ */
+int vmplat_image_open(struct vmplat_image **img, const char *path, uint32_t flags);
+/** vmplat_image_from_bytes - the same for @len bytes in memory, which are not kept */
+int vmplat_image_from_bytes(struct vmplat_image **img, const void *bytes, size_t len,
+			    uint32_t flags);
+/** vmplat_image_close - not for what vmplat_image_part() gave */
+void vmplat_image_close(struct vmplat_image *img);
+enum vmplat_image_kind vmplat_image_kind(const struct vmplat_image *img);
+/** vmplat_image_kind_name - "bzimage", "elf", "initrd", ... */
+const char *vmplat_image_kind_name(enum vmplat_image_kind kind);
+/** vmplat_image_summary - one line for people, printable ASCII */
+const char *vmplat_image_summary(const struct vmplat_image *img);
+/** vmplat_image_role - what `vmplat run` takes it as: "kernel", "initrd", "disk", or NULL */
+const char *vmplat_image_role(const struct vmplat_image *img);
+/** vmplat_image_obstacle - why there is no role, and what to do; else NULL */
+const char *vmplat_image_obstacle(const struct vmplat_image *img);
+size_t vmplat_image_nr_facts(const struct vmplat_image *img);
+/** vmplat_image_fact - the @i-th fact, or NULL; lives as long as @img */
+const struct vmplat_fact *vmplat_image_fact(const struct vmplat_image *img, size_t i);
+/** vmplat_image_find - the fact called @name, or NULL */
+const struct vmplat_fact *vmplat_image_find(const struct vmplat_image *img, const char *name);
+size_t vmplat_image_nr_parts(const struct vmplat_image *img);
+/** vmplat_image_part - the @i-th image within this one, or NULL; lives as long as @img */
+const struct vmplat_image *vmplat_image_part(const struct vmplat_image *img, size_t i);
+
 #ifdef __cplusplus
 }
 #endif
