@@ -35,9 +35,13 @@ static const char help[] =
 "                           beside the control socket unless --console says where\n"
 "      --paused             wait for `vmplat vm resume`\n"
 "      --no-reboot          end when the guest resets itself\n"
-"      --memory-backend B   vmplat, or memfd: without the module and its snapshots\n";
+"      --memory-backend B   vmplat, or memfd: without the module and its snapshots\n"
+"      --unpack WHO         who unpacks a compressed kernel: host (unless told\n"
+"                           otherwise; quick, and kept in ~/.cache/vmplat for the\n"
+"                           next time), host-nocache, or guest: its own code\n";
 
-enum { OPT_NAME = 256, OPT_NET, OPT_CONSOLE, OPT_DETACH, OPT_PAUSED, OPT_NO_REBOOT, OPT_BACKEND };
+enum { OPT_NAME = 256, OPT_NET, OPT_CONSOLE, OPT_DETACH, OPT_PAUSED, OPT_NO_REBOOT, OPT_BACKEND,
+       OPT_UNPACK };
 
 static const struct option options[] = {
 	{ "kernel", required_argument, NULL, 'k' },
@@ -53,6 +57,7 @@ static const struct option options[] = {
 	{ "paused", no_argument, NULL, OPT_PAUSED },
 	{ "no-reboot", no_argument, NULL, OPT_NO_REBOOT },
 	{ "memory-backend", required_argument, NULL, OPT_BACKEND },
+	{ "unpack", required_argument, NULL, OPT_UNPACK },
 	{ "help", no_argument, NULL, 'h' },
 	{ }
 };
@@ -145,6 +150,10 @@ static int parse_option(struct run_args *a, int opt, char **argv)
 		return CLI_OK;
 	case OPT_BACKEND:
 		return parse_backend(a, optarg);
+	case OPT_UNPACK:
+		if (vm_unpack_parse(&a->cfg.unpack, optarg))
+			return CLI_OK;
+		return cli_usage("run", "--unpack '%s': it is host, host-nocache or guest", optarg);
 	case 'h':
 		a->help = true;
 		return CLI_OK;

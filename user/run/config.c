@@ -25,6 +25,28 @@ static const char *sentence(const char *fmt, ...)
 	return text;
 }
 
+static const char *const unpack_names[] = {
+	[VM_UNPACK_HOST] = "host",
+	[VM_UNPACK_HOST_NOCACHE] = "host-nocache",
+	[VM_UNPACK_GUEST] = "guest",
+};
+
+const char *vm_unpack_name(enum vm_unpack unpack)
+{
+	return unpack_names[unpack];
+}
+
+bool vm_unpack_parse(enum vm_unpack *unpack, const char *name)
+{
+	for (unsigned int i = 0; i < sizeof(unpack_names) / sizeof(unpack_names[0]); i++) {
+		if (strcmp(name, unpack_names[i]))
+			continue;
+		*unpack = i;
+		return true;
+	}
+	return false;
+}
+
 void vm_config_free(struct vm_config *cfg)
 {
 	free(cfg->name);
@@ -408,6 +430,7 @@ struct json_object *vm_config_to_json(const struct vm_config *cfg)
 	add_string(o, "kernel", cfg->kernel);
 	add_string(o, "initrd", cfg->initrd);
 	add_string(o, "cmdline", cfg->cmdline);
+	add_string(o, "unpack", vm_unpack_name(cfg->unpack));
 	add_string(o, "arch", "x86_64");
 	add_int(o, "memory", cfg->mem_bytes);
 	add_int(o, "cpus", cfg->nr_cpus);
@@ -553,6 +576,16 @@ static const char *add_json_dimm(struct vm_config *cfg, struct json_object *o)
 	return why ? why : vm_config_add_dimm(cfg, &d);
 }
 
+/* snapshots from before there was a choice do not say */
+static const char *get_unpack(struct vm_config *cfg, struct json_object *o)
+{
+	const char *name = peek_string(o, "unpack");
+
+	if (!name || vm_unpack_parse(&cfg->unpack, name))
+		return NULL;
+	return "\"unpack\" is host, host-nocache or guest";
+}
+
 static const char *each(struct vm_config *cfg, struct json_object *o, const char *key,
 			const char *(*add)(struct vm_config *cfg, struct json_object *o))
 {
@@ -585,7 +618,9 @@ int vm_config_from_json(struct vm_config *cfg, struct json_object *o,
 	cfg->mem_bytes = n > 0 ? (uint64_t)n : 0;
 	n = get_int(o, "cpus");
 	cfg->nr_cpus = n > 0 && n <= VM_CPUS_MAX ? (unsigned int)n : 0;
-	*why = each(cfg, o, "disks", add_json_disk);
+	*why = get_unpack(cfg, o);
+	if (!*why)
+		*why = each(cfg, o, "disks", add_json_disk);
 	if (!*why)
 		*why = each(cfg, o, "nets", add_json_net);
 	if (!*why)

@@ -20,6 +20,13 @@ struct json_object;
 
 enum vm_backend { VM_BACKEND_VMPLAT, VM_BACKEND_MEMFD };
 
+/* who unpacks a compressed kernel */
+enum vm_unpack {
+	VM_UNPACK_HOST,		/* the runner; what it unpacked is kept for the next time */
+	VM_UNPACK_HOST_NOCACHE,	/* the runner, each time */
+	VM_UNPACK_GUEST,	/* the code that the kernel brings along */
+};
+
 /*
  * Devices that can come and go. An id is [a-z][a-z0-9-]*, unique in the VM; it also
  * names the device's image in a snapshot. A slot of 0 is yet to be given.
@@ -60,8 +67,13 @@ struct vm_config {
 	struct vm_dimm dimms[VM_DIMMS_MAX];	/* in the order of their images */
 	unsigned int nr_dimms;
 	enum vm_backend backend;
+	enum vm_unpack unpack;
 	bool no_reboot;		/* a reset by the guest ends the VM */
 };
+
+/* "host", "host-nocache", "guest"; the reverse is false for another word */
+const char *vm_unpack_name(enum vm_unpack unpack);
+bool vm_unpack_parse(enum vm_unpack *unpack, const char *name);
 
 void vm_config_free(struct vm_config *cfg);
 

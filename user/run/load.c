@@ -4,15 +4,21 @@
  *
  *   0x000500 GDT   0x007000 zero page   0x009000 page tables   0x020000 command line
  *   0x0e0000 ACPI tables   1 MiB and up: the kernel; the initrd as high as it may be
+ *
+ * A compressed kernel is unpacked here and entered directly, as if its own code had
+ * unpacked it: at random addresses unless the command line says nokaslr. What cannot
+ * be unpacked here, or --unpack guest, is left to that code.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "image.h"
+#include "image/kernel.h"
+#include "kcache.h"
 #include "vm_priv.h"
 
 #define E820_RAM	1
@@ -20,108 +26,443 @@
 #define EBDA		0x9fc00
 #define ONE_MIB		0x100000
 #define CMDLINE_MAX	(0x9f000 - BOOT_CMDLINE)
+#define KERNEL_VIRT_MAX	(1ULL << 30)	/* of the kernel's mapping, with KASLR */
+#define FILE_MAX	(2ULL << 30)
 
-struct file {
-	int fd;
+/* what has been loaded, for the zero page and the entry */
+struct loaded {
+	struct setup_header hdr;
+	uint64_t entry;
+	uint64_t start, end;		/* of the kernel with all that it needs to start */
+	uint64_t initrd_at, initrd_bytes;
+	bool la57;			/* it may be entered with 5-level paging */
+};
+
+/* ---- bytes ---------------------------------------------------------------- */
+
+struct bytes {
 	uint8_t *p;
 	size_t len;
 };
 
-static void file_close(struct file *f)
+static void bytes_free(struct bytes *b)
 {
-	if (f->p)
-		munmap(f->p, f->len);
-	if (f->fd >= 0)
-		close(f->fd);
+	if (b->p)
+		munmap(b->p, b->len);
+	b->p = NULL;
 }
 
-static int file_open(struct vm *vm, struct file *f, const char *what, const char *path)
+/* of its own, so that it is gone after the boot; in huge pages, it is used once */
+static int bytes_alloc(struct vm *vm, struct bytes *b, size_t len)
 {
-	struct stat st;
-	void *p;
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	f->p = NULL;
-	f->fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (f->fd < 0 || fstat(f->fd, &st))
-		return vm_error(vm, -errno, "%s %s: %s", what, path, strerror(errno));
-	if (!S_ISREG(st.st_mode))
-		return vm_error(vm, -EINVAL, "%s %s: it is not a regular file", what, path);
-	f->len = (size_t)st.st_size;
-	if (!f->len)
-		return vm_error(vm, -ENOEXEC, "%s %s: it is empty", what, path);
-	p = mmap(NULL, f->len, PROT_READ, MAP_PRIVATE, f->fd, 0);
 	if (p == MAP_FAILED)
-		return vm_error(vm, -errno, "%s %s: %s", what, path, strerror(errno));
-	f->p = p;
+		return vm_error(vm, -ENOMEM, "no memory to unpack the kernel");
+	madvise(p, len, MADV_HUGEPAGE);
+	*b = (struct bytes){ p, len };
 	return 0;
 }
 
-/* ---- the parts ------------------------------------------------------------ */
-
-static int load_kernel(struct vm *vm, struct image *img)
+/* one fault instead of one a page; what cannot be had fails later, where it is used */
+static void populate(void *p, uint64_t len)
 {
-	struct file f;
-	const char *why;
-	int ret = file_open(vm, &f, "kernel", vm->cfg.kernel);
+	uintptr_t at = (uintptr_t)p & ~0xfffUL;
 
-	if (!ret) {
-		ret = image_parse(img, f.p, f.len, vm->low_bytes, &why);
-		if (ret)
-			vm_error(vm, ret, "kernel %s: %s", vm->cfg.kernel, why);
-	}
-	for (unsigned int i = 0; i < img->nr_parts && !ret; i++) {
-		const struct image_part *s = &img->parts[i];
-		uint8_t *to = vm_gpa(vm, s->gpa, s->mem_bytes);
+#ifdef MADV_POPULATE_WRITE
+	madvise((void *)at, (uintptr_t)p + len - at, MADV_POPULATE_WRITE);
+#endif
+}
 
-		memcpy(to, f.p + s->off, s->file_bytes);
-		memset(to + s->file_bytes, 0, s->mem_bytes - s->file_bytes);
+/* ---- files ---------------------------------------------------------------- */
+
+static int file_open(struct vm *vm, const char *what, const char *path, uint64_t *len)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+	int ret = 0;
+
+	if (fd < 0 || fstat(fd, &st))
+		ret = vm_error(vm, -errno, "%s %s: %s", what, path, strerror(errno));
+	else if (!S_ISREG(st.st_mode))
+		ret = vm_error(vm, -EINVAL, "%s %s: it is not a regular file", what, path);
+	else if (!st.st_size)
+		ret = vm_error(vm, -ENOEXEC, "%s %s: it is empty", what, path);
+	else if ((uint64_t)st.st_size > FILE_MAX)
+		ret = vm_error(vm, -EFBIG, "%s %s: its %llu MiB are more than is taken (%llu MiB)",
+			       what, path, (unsigned long long)st.st_size >> 20, FILE_MAX >> 20);
+	else
+		*len = (uint64_t)st.st_size;
+	if (ret && fd >= 0)
+		close(fd);
+	return ret ? ret : fd;
+}
+
+static int file_read(struct vm *vm, int fd, const char *what, const char *path, uint8_t *to,
+		     size_t len)
+{
+	while (len) {
+		ssize_t n = read(fd, to, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return vm_error(vm, n ? -errno : -EIO, "%s %s: %s", what, path,
+					n ? strerror(errno) : "it became shorter while it was read");
+		to += n;
+		len -= (size_t)n;
 	}
-	file_close(&f);
+	return 0;
+}
+
+static int read_kernel(struct vm *vm, struct bytes *b)
+{
+	uint64_t len = 0;
+	int fd = file_open(vm, "kernel", vm->cfg.kernel, &len), ret;
+
+	if (fd < 0)
+		return fd;
+	ret = bytes_alloc(vm, b, len);
+	if (!ret)
+		ret = file_read(vm, fd, "kernel", vm->cfg.kernel, b->p, len);
+	close(fd);
 	return ret;
 }
 
-static int load_initrd(struct vm *vm, const struct image *img, struct setup_header *h)
-{
-	uint64_t max = img->hdr.initrd_addr_max + 1ULL;
-	struct file f;
-	uint64_t at;
-	int ret;
+/* ---- headers --------------------------------------------------------------- */
 
-	if (!vm->cfg.initrd)
-		return 0;
-	ret = file_open(vm, &f, "initrd", vm->cfg.initrd);
-	if (!ret) {
-		if (max > vm->low_bytes)
-			max = vm->low_bytes;
-		at = f.len < max ? (max - f.len) & ~0xfffULL : 0;
-		if (at < img->end) {
-			ret = vm_error(vm, -EFBIG, "initrd %s: its %zu MiB do not fit beside the kernel into %llu MiB; give the guest more --memory",
-				       vm->cfg.initrd, f.len >> 20,
-				       (unsigned long long)vm->low_bytes >> 20);
-		} else {
-			memcpy(vm_gpa(vm, at, f.len), f.p, f.len);
-			h->ramdisk_image = (uint32_t)at;
-			h->ramdisk_size = (uint32_t)f.len;
-		}
-	}
-	file_close(&f);
-	return ret;
+/* the kernel's header is known: it says how high the initrd may be */
+static void use_header(struct vm *vm, struct loaded *to, const struct setup_header *h)
+{
+	uint64_t max = h->initrd_addr_max + 1ULL;
+
+	if (max > vm->low_bytes)
+		max = vm->low_bytes;
+	if (to->initrd_bytes)
+		to->initrd_at = to->initrd_bytes < max ? (max - to->initrd_bytes) & ~0xfffULL : 0;
+	to->hdr = *h;
+	to->hdr.ramdisk_image = to->hdr.ramdisk_size = 0;
 }
 
-static int load_cmdline(struct vm *vm, const struct image *img, struct setup_header *h)
+/* an uncompressed vmlinux has none: this is what one would say */
+static const struct setup_header elf_header = {
+	.header = 0x53726448,
+	.boot_flag = 0xaa55,
+	.version = 0x20c,
+	.loadflags = LOADED_HIGH,
+	.initrd_addr_max = 0x7fffffff,
+	.cmdline_size = 2047,
+	.kernel_alignment = 0x200000,
+};
+
+/* ---- command line --------------------------------------------------------- */
+
+static const char *cmdline(const struct vm *vm)
 {
-	const char *text = vm->cfg.cmdline ? vm->cfg.cmdline : "";
-	size_t len = strlen(text), max = img->hdr.cmdline_size;
+	return vm->cfg.cmdline ? vm->cfg.cmdline : "";
+}
+
+/* a word, or one that begins with @word if that ends in '=' */
+static bool cmdline_has(const struct vm *vm, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (const char *at = cmdline(vm); (at = strstr(at, word)); at += n)
+		if ((at == cmdline(vm) || at[-1] == ' ') &&
+		    (word[n - 1] == '=' || at[n] == ' ' || !at[n]))
+			return true;
+	return false;
+}
+
+static int load_cmdline(struct vm *vm, struct setup_header *h)
+{
+	size_t len = strlen(cmdline(vm)), max = h->cmdline_size;
 
 	if (!max || max > CMDLINE_MAX)
 		max = max ? CMDLINE_MAX : 255;
 	if (len > max)
 		return vm_error(vm, -E2BIG, "the command line has %zu characters, this kernel takes %zu",
 				len, max);
-	memcpy(vm_gpa(vm, BOOT_CMDLINE, len + 1), text, len + 1);
+	memcpy(vm_gpa(vm, BOOT_CMDLINE, len + 1), cmdline(vm), len + 1);
 	h->cmd_line_ptr = BOOT_CMDLINE;
 	return 0;
 }
+
+/* ---- the kernel ----------------------------------------------------------- */
+
+static int kernel_error(struct vm *vm, int err, const char *why)
+{
+	return vm_error(vm, err, "kernel %s: %s", vm->cfg.kernel, why);
+}
+
+/* parts of @from, each moved by @delta; all of it is known to be RAM */
+static void copy_parts(struct vm *vm, const struct kernel_part *part, unsigned int nr,
+		       const uint8_t *from, uint64_t delta)
+{
+	for (unsigned int i = 0; i < nr; i++, part++) {
+		uint8_t *to = vm_gpa(vm, part->gpa + delta, part->mem_bytes);
+
+		populate(to, part->mem_bytes);
+		memcpy(to, from + part->off, part->file_bytes);
+		memset(to + part->file_bytes, 0, part->mem_bytes - part->file_bytes);
+	}
+}
+
+/* @nr choices: one of them */
+static uint64_t choose(uint64_t nr)
+{
+	uint64_t v;
+
+	if (getrandom(&v, sizeof(v), 0) != sizeof(v))
+		return 0;
+	return v % nr;
+}
+
+/* the kernel ends below what is above it */
+static uint64_t room_end(const struct vm *vm, const struct loaded *to)
+{
+	return to->initrd_bytes ? to->initrd_at : vm->low_bytes;
+}
+
+/*
+ * Where the kernel's own code would put it: the same slots, below the initrd. Memory
+ * above 4 GiB is left out, the page tables of the entry end there.
+ */
+static uint64_t physical_delta(const struct elf_image *e, uint64_t align, uint64_t end)
+{
+	return align * choose((end - e->end) / align + 1);
+}
+
+static uint64_t virtual_delta(const struct elf_image *e, const struct setup_header *h)
+{
+	uint64_t span = e->end - e->start;
+
+	if (h->init_size > span)
+		span = h->init_size;
+	if (e->start + span >= KERNEL_VIRT_MAX)
+		return 0;
+	return h->kernel_alignment * choose((KERNEL_VIRT_MAX - e->start - span) / h->kernel_alignment + 1);
+}
+
+/* an unpacked payload */
+struct vmlinux {
+	struct elf_image elf;
+	struct elf_relocs relocs;	/* empty: it runs where it was linked */
+};
+
+static int place_unpacked(struct vm *vm, const struct vmlinux *k, const struct bytes *b,
+			  struct loaded *out)
+{
+	const struct elf_image *e = &k->elf;
+	struct setup_header *h = &out->hdr;
+	uint64_t phys = 0, virt;
+	const char *why;
+	int ret;
+
+	h->loadflags &= (uint8_t)~KASLR_FLAG;
+	if (k->relocs.nr[RELOC_32] && !cmdline_has(vm, "nokaslr")) {
+		/* who chooses what memory there is does not want it chosen for him */
+		if (!cmdline_has(vm, "mem=") && !cmdline_has(vm, "memmap="))
+			phys = physical_delta(e, h->kernel_alignment, room_end(vm, out));
+		h->loadflags |= KASLR_FLAG;
+	}
+	copy_parts(vm, e->parts, e->nr_parts, b->p, phys);
+	out->start = e->start + phys;
+	out->end = e->end + phys;
+	out->entry = e->entry + phys;
+	out->la57 = h->xloadflags & XLF_5LEVEL_ENABLED && !cmdline_has(vm, "no5lvl");
+	if (!(h->loadflags & KASLR_FLAG))
+		return 0;
+	virt = virtual_delta(e, h);
+	ret = elf_relocate(&k->relocs, e, vm_gpa(vm, out->start, e->end - e->start), virt, &why);
+	return ret ? kernel_error(vm, ret, why) : 0;
+}
+
+static int unpack_payload(struct vm *vm, const struct bzimage *z, const struct bytes *file,
+			  struct bytes *out)
+{
+	struct kcache_key key;
+	const char *why;
+	int ret;
+
+	if (vm->cfg.unpack != VM_UNPACK_HOST_NOCACHE) {
+		kcache_key(&key, file->p + z->payload_off, z->payload_bytes);
+		if (!kcache_get(&key, out->p, out->len))
+			return 0;
+	}
+	ret = bzimage_unpack(z, file->p, out->p, &why);
+	if (ret)
+		return kernel_error(vm, ret, why);
+	if (vm->cfg.unpack != VM_UNPACK_HOST_NOCACHE)
+		kcache_put(&key, out->p, out->len);
+	return 0;
+}
+
+/* NULL: it can be unpacked here; else why it is left to the guest */
+static const char *not_here(const struct bzimage *z)
+{
+	uint32_t align = z->hdr.kernel_alignment;
+
+	if (!z->payload_bytes)
+		return "it does not say what is compressed in it";
+	if (z->format == UNPACK_NONE || z->format == UNPACK_LZO)
+		return "its compression is not understood here";
+	if (z->unpacked_bytes < ONE_MIB || z->unpacked_bytes > KERNEL_PAYLOAD_MAX)
+		return "its length when unpacked makes no sense";
+	if (align < 0x200000 || align & (align - 1) || !z->hdr.relocatable_kernel)
+		return "it cannot be moved";
+	return NULL;
+}
+
+static const char *not_loadable(struct vm *vm, struct vmlinux *k, const struct bytes *b,
+				const struct loaded *to)
+{
+	struct elf_image *e = &k->elf;
+	const char *why;
+	int ret;
+
+	if (!elf_is(b->p, b->len))
+		return "what is compressed in it is no ELF file";
+	if (elf_parse(e, b->p, b->len, &why))
+		return why;
+	why = elf_obstacle(e);
+	if (why || elf_fits(e, room_end(vm, to), &why))
+		return why;
+	ret = elf_relocs(&k->relocs, e, b->p, b->len, &why);
+	return ret && ret != -ENOENT ? why : NULL;
+}
+
+/* 1: leave it to the guest */
+static int load_unpacked(struct vm *vm, const struct bzimage *z, const struct bytes *file,
+			 struct loaded *to)
+{
+	const char *why = not_here(z);
+	struct bytes b = { 0 };
+	struct vmlinux k;
+	int ret;
+
+	if (!why) {
+		ret = bytes_alloc(vm, &b, z->unpacked_bytes);
+		if (!ret)
+			ret = unpack_payload(vm, z, file, &b);
+		if (!ret)
+			why = not_loadable(vm, &k, &b, to);
+		if (!ret && !why)
+			ret = place_unpacked(vm, &k, &b, to);
+		bytes_free(&b);
+	}
+	if (!why)
+		return ret;
+	vm_notice(vm, "the kernel unpacks itself: %s", why);
+	return 1;
+}
+
+static int load_bzimage(struct vm *vm, const struct bytes *file, struct loaded *to)
+{
+	struct kernel_part part;
+	struct bzimage z;
+	const char *why;
+	int ret;
+
+	ret = bzimage_parse(&z, file->p, file->len, file->len, &why);
+	if (!ret) {
+		why = bzimage_obstacle(&z);
+		ret = why ? -ENOEXEC : 0;
+	}
+	if (ret)
+		return kernel_error(vm, ret, why);
+	use_header(vm, to, &z.hdr);
+	if (vm->cfg.unpack != VM_UNPACK_GUEST) {
+		ret = load_unpacked(vm, &z, file, to);
+		if (ret <= 0)
+			return ret;
+	}
+	ret = bzimage_place(&z, vm->low_bytes, &part, &to->entry, &to->end, &why);
+	if (ret)
+		return kernel_error(vm, ret, why);
+	to->start = part.gpa;
+	copy_parts(vm, &part, 1, file->p, 0);
+	return 0;
+}
+
+static int load_elf(struct vm *vm, const struct bytes *file, struct loaded *to)
+{
+	struct elf_image e;
+	const char *why;
+	int ret;
+
+	ret = elf_parse(&e, file->p, file->len, &why);
+	if (!ret) {
+		why = elf_obstacle(&e);
+		ret = why ? -ENOEXEC : elf_fits(&e, vm->low_bytes, &why);
+	}
+	if (ret)
+		return kernel_error(vm, ret, why);
+	use_header(vm, to, &elf_header);
+	copy_parts(vm, e.parts, e.nr_parts, file->p, 0);
+	to->start = e.start;
+	to->end = e.end;
+	to->entry = e.entry;
+	return 0;
+}
+
+/* what else it may be is told by who knows all images */
+static int not_a_kernel(struct vm *vm)
+{
+	struct vmplat_image *img;
+	const char *why;
+	int ret;
+
+	ret = vmplat_image_open(&img, vm->cfg.kernel, 0);
+	if (ret)
+		return kernel_error(vm, ret, vmplat_last_error());
+	why = vmplat_image_obstacle(img);
+	if (why)
+		ret = kernel_error(vm, -ENOEXEC, why);
+	else
+		ret = vm_error(vm, -ENOEXEC, "kernel %s: it is no kernel: %s", vm->cfg.kernel,
+			       vmplat_image_summary(img));
+	vmplat_image_close(img);
+	return ret;
+}
+
+static int load_kernel(struct vm *vm, struct loaded *to)
+{
+	struct bytes file = { 0 };
+	int ret = read_kernel(vm, &file);
+
+	if (!ret) {
+		if (bzimage_is(file.p, file.len))
+			ret = load_bzimage(vm, &file, to);
+		else if (elf_is(file.p, file.len))
+			ret = load_elf(vm, &file, to);
+		else
+			ret = not_a_kernel(vm);
+	}
+	bytes_free(&file);
+	return ret;
+}
+
+/* ---- the initrd ------------------------------------------------------------ */
+
+static int load_initrd(struct vm *vm, struct loaded *to, int fd)
+{
+	uint8_t *at;
+
+	if (!to->initrd_bytes)
+		return 0;
+	if (to->initrd_at < to->end)
+		return vm_error(vm, -EFBIG, "initrd %s: its %llu MiB do not fit beside the kernel into %llu MiB; give the guest more --memory",
+				vm->cfg.initrd, (unsigned long long)to->initrd_bytes >> 20,
+				(unsigned long long)vm->low_bytes >> 20);
+	at = vm_gpa(vm, to->initrd_at, to->initrd_bytes);
+	populate(at, to->initrd_bytes);
+	to->hdr.ramdisk_image = (uint32_t)to->initrd_at;
+	to->hdr.ramdisk_size = (uint32_t)to->initrd_bytes;
+	return file_read(vm, fd, "initrd", vm->cfg.initrd, at, to->initrd_bytes);
+}
+
+/* ---- all of it ------------------------------------------------------------- */
 
 static void add_e820(struct boot_params *bp, uint64_t addr, uint64_t size, uint32_t type)
 {
@@ -139,30 +480,46 @@ static void fill_e820(struct vm *vm, struct boot_params *bp)
 	add_e820(bp, VM_HIGHMEM_BASE, vm->high_bytes, E820_RAM);
 }
 
+static int load_files(struct vm *vm, struct loaded *to)
+{
+	int fd = -1, ret;
+
+	if (vm->cfg.initrd) {
+		fd = file_open(vm, "initrd", vm->cfg.initrd, &to->initrd_bytes);
+		if (fd < 0)
+			return fd;
+	}
+	ret = load_kernel(vm, to);
+	if (!ret)
+		ret = load_initrd(vm, to, fd);
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
 int load_linux(struct vm *vm, struct boot_info *info)
 {
 	struct boot_params *bp = vm_gpa(vm, BOOT_ZERO_PAGE, sizeof(*bp));
-	struct image img = { 0 };
+	struct loaded l = { 0 };
 	uint64_t rsdp;
 	int ret;
 
 	memset(bp, 0, sizeof(*bp));
-	ret = load_kernel(vm, &img);
-	if (ret)
-		return ret;
-	bp->hdr = img.hdr;
-	bp->hdr.type_of_loader = 0xff;
-	bp->hdr.ramdisk_image = bp->hdr.ramdisk_size = 0;
-	ret = load_initrd(vm, &img, &bp->hdr);
+	ret = load_files(vm, &l);
 	if (!ret)
-		ret = load_cmdline(vm, &img, &bp->hdr);
+		ret = load_cmdline(vm, &l.hdr);
 	if (!ret)
 		ret = acpi_build(vm, &rsdp);
 	if (ret)
 		return ret;
+	bp->hdr = l.hdr;
+	bp->hdr.type_of_loader = 0xff;
 	bp->acpi_rsdp_addr = rsdp;
 	fill_e820(vm, bp);
-	info->entry = img.entry;
-	info->zero_page = BOOT_ZERO_PAGE;
+	*info = (struct boot_info){
+		.entry = l.entry, .zero_page = BOOT_ZERO_PAGE, .la57 = l.la57,
+		.kernel = l.start, .kernel_bytes = l.end - l.start,
+		.initrd = l.initrd_at, .initrd_bytes = l.initrd_bytes,
+	};
 	return 0;
 }

@@ -107,6 +107,28 @@ int mem_init(struct vm *vm)
 	return ret;
 }
 
+/* Linux 6.11; the headers may be older */
+#ifndef KVM_PRE_FAULT_MEMORY
+#define KVM_CAP_PRE_FAULT_MEMORY 236
+struct kvm_pre_fault_memory {
+	__u64 gpa, size, flags, padding[5];
+};
+#define KVM_PRE_FAULT_MEMORY	_IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
+#endif
+
+/* One call instead of one exit a page. A failure costs no more than the exits. */
+void mem_prefault(struct vm *vm, uint64_t gpa, uint64_t bytes)
+{
+	struct kvm_pre_fault_memory r = {
+		.gpa = gpa & ~0xfffULL, .size = (bytes + (gpa & 0xfff) + 0xfff) & ~0xfffULL,
+	};
+
+	if (ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_PRE_FAULT_MEMORY) <= 0)
+		return;
+	while (r.size && (!ioctl(vm->vcpus[0].fd, KVM_PRE_FAULT_MEMORY, &r) || errno == EINTR))
+		;
+}
+
 void mem_exit(struct vm *vm)
 {
 	for (unsigned int i = 0; i < VM_DIMMS_MAX; i++)

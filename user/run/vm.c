@@ -365,7 +365,13 @@ int vm_boot(struct vm *vm)
 	struct boot_info info;
 	int ret = load_linux(vm, &info);
 
-	return ret ? ret : arch_vcpu_boot(&vm->vcpus[0], info.entry, info.zero_page);
+	if (!ret)
+		ret = arch_vcpu_boot(&vm->vcpus[0], &info);
+	if (ret)
+		return ret;
+	mem_prefault(vm, info.kernel, info.kernel_bytes);
+	mem_prefault(vm, info.initrd, info.initrd_bytes);
+	return 0;
 }
 
 /* ---- running ------------------------------------------------------------- */

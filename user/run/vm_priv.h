@@ -146,6 +146,8 @@ int vm_load_cpus(struct vm *vm, const void *buf, size_t len);
 /* ---- mem.c ---------------------------------------------------------------- */
 
 int mem_init(struct vm *vm);
+/* Show pages that are there to the guest before it asks for them, if KVM can. */
+void mem_prefault(struct vm *vm, uint64_t gpa, uint64_t bytes);
 void mem_exit(struct vm *vm);
 /* where memory of @bytes could be put, 0: nowhere */
 uint64_t mem_place(struct vm *vm, uint64_t bytes);
@@ -180,8 +182,9 @@ void vcpu_signal_setup(void);
 int arch_vm_init(struct vm *vm);
 int arch_vcpu_init(struct vcpu *vcpu);
 void arch_vcpu_exit(struct vcpu *vcpu);
-/* registers for a 64-bit kernel entry */
-int arch_vcpu_boot(struct vcpu *vcpu, uint64_t entry, uint64_t zero_page);
+struct boot_info;
+/* registers and page tables for a 64-bit kernel entry */
+int arch_vcpu_boot(struct vcpu *vcpu, const struct boot_info *info);
 void arch_vcpu_dump(struct vcpu *vcpu);
 /* VM-wide state around the vCPUs' own */
 int arch_vm_save(struct vm *vm, struct state_writer *w);
@@ -207,6 +210,9 @@ int acpi_build(struct vm *vm, uint64_t *rsdp);
 struct boot_info {
 	uint64_t entry;
 	uint64_t zero_page;
+	bool la57;		/* the kernel takes 5-level paging at its entry */
+	uint64_t kernel, kernel_bytes;
+	uint64_t initrd, initrd_bytes;
 };
 
 int load_linux(struct vm *vm, struct boot_info *info);

@@ -7,6 +7,7 @@
 #define X86_CR0_ET		(1ULL << 4)
 #define X86_CR0_PG		(1ULL << 31)
 #define X86_CR4_PAE		(1ULL << 5)
+#define X86_CR4_LA57		(1ULL << 12)
 #define X86_EFER_LME		(1ULL << 8)
 #define X86_EFER_LMA		(1ULL << 10)
 

@@ -244,32 +244,41 @@ static void write_gdt(struct vm *vm, struct kvm_sregs *s)
 	s->tr.limit = 0xffff;
 }
 
-/* the first 4 GiB, one to one, in 2 MiB pages */
-static void write_page_table(struct vm *vm, struct kvm_sregs *s)
+static bool has_la57(const struct kvm_cpuid2 *c)
 {
-	uint64_t *t = vm_gpa(vm, BOOT_PAGE_TABLE, 6 * 4096);
+	for (uint32_t i = 0; i < c->nent; i++)
+		if (c->entries[i].function == 7 && c->entries[i].index == 0)
+			return c->entries[i].ecx & 1u << 16;
+	return false;
+}
 
-	memset(t, 0, 6 * 4096);
+/* the first 4 GiB, one to one, in 2 MiB pages; the last table is the fifth level */
+static void write_page_table(struct vm *vm, struct kvm_sregs *s, bool la57)
+{
+	uint64_t *t = vm_gpa(vm, BOOT_PAGE_TABLE, 7 * 4096);
+
+	memset(t, 0, 7 * 4096);
 	t[0] = (BOOT_PAGE_TABLE + 4096) | 3;
 	for (uint64_t i = 0; i < 4; i++)
 		t[512 + i] = (BOOT_PAGE_TABLE + (2 + i) * 4096) | 3;
 	for (uint64_t i = 0; i < 4 * 512; i++)
 		t[1024 + i] = i << 21 | 0x83;
-	s->cr3 = BOOT_PAGE_TABLE;
-	s->cr4 = X86_CR4_PAE;
+	t[6 * 512] = BOOT_PAGE_TABLE | 3;
+	s->cr3 = la57 ? BOOT_PAGE_TABLE + 6 * 4096 : BOOT_PAGE_TABLE;
+	s->cr4 = X86_CR4_PAE | (la57 ? X86_CR4_LA57 : 0);
 	s->cr0 = X86_CR0_PE | X86_CR0_PG | X86_CR0_ET;
 	s->efer = X86_EFER_LME | X86_EFER_LMA;
 }
 
-int arch_vcpu_boot(struct vcpu *vcpu, uint64_t entry, uint64_t zero_page)
+int arch_vcpu_boot(struct vcpu *vcpu, const struct boot_info *info)
 {
-	struct kvm_regs r = { .rip = entry, .rsi = zero_page, .rflags = 2 };
+	struct kvm_regs r = { .rip = info->entry, .rsi = info->zero_page, .rflags = 2 };
 	struct kvm_sregs s;
 
 	if (ioctl(vcpu->fd, KVM_GET_SREGS, &s))
 		return vm_error(vcpu->vm, -errno, "registers do not read: %s", strerror(errno));
 	write_gdt(vcpu->vm, &s);
-	write_page_table(vcpu->vm, &s);
+	write_page_table(vcpu->vm, &s, info->la57 && has_la57(vcpu->cpuid));
 	if (ioctl(vcpu->fd, KVM_SET_SREGS, &s) || ioctl(vcpu->fd, KVM_SET_REGS, &r))
 		return vm_error(vcpu->vm, -errno, "KVM refuses the entry registers: %s",
 				strerror(errno));
