@@ -109,7 +109,7 @@ const char *vm_mac_text(const uint8_t mac[6], char text[VM_MAC_CHARS]);
 const char *vm_config_check(const struct vm_config *cfg);
 
 /**
- * vm_config_to_json - {"name","kernel","initrd","cmdline","arch","memory","cpus",
+ * vm_config_to_json - {"name","kernel","initrd","cmdline","unpack","arch","memory","cpus",
  * "disks":[{"name","path","readonly","slot"}], "nets":[{"name","kind","where","mac",
  * "slot"}], "dimms":[{"name","bytes","gpa","slot"}]}
  */
