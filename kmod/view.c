@@ -600,13 +600,19 @@ static u64 harvest_pass(struct vmplat_view *view)
 	return nr;
 }
 
-static u64 nr_unharvested(struct vmplat_view *view)
+static u64 unharvested_of(struct vmplat_mem *mem)
+{
+	/* Below zero while a harvest is ahead of who counts a bit it has set. */
+	return max_t(s64, atomic64_read(&mem->nr_dirty), 0);
+}
+
+static u64 unharvested(struct vmplat_view *view)
 {
 	u64 nr = 0;
 	u32 i;
 
 	for (i = 0; i < view->nr_parts; i++)
-		nr += atomic64_read(&view->parts[i].mem->nr_dirty);
+		nr += unharvested_of(view->parts[i].mem);
 	return nr;
 }
 
@@ -634,7 +640,7 @@ static void harvest_unblocked(struct vmplat_view *view)
 	bool halved;
 
 	for (before = harvest_pass(view);; harvest_pass(view)) {
-		left = nr_unharvested(view);
+		left = unharvested(view);
 		halved = left <= before / 2;
 		before = left;
 		if (left <= FEW_PAGES)
@@ -664,7 +670,7 @@ static void stock_pools(struct vmplat_view *view)
 		struct vmplat_mem *mem = view->parts[i].mem;
 
 		vmplat_pool_stock(mem, min_t(u64, STOCK_PAGES,
-					     atomic64_read(&mem->nr_dirty)));
+					     unharvested_of(mem)));
 	}
 }
 
