@@ -118,7 +118,7 @@ static void test_race(void (*disturb)(struct race *), const char *what)
 	r.map = map_mem(r.mem, PAGES * PAGE);
 	other = map_mem(r.mem, PAGES * PAGE);	/* not subject to the mprotect */
 	log = need(log_new(r.mem, 0, 0));
-	while (now_ns() < end) {
+	while (now_ns() < end || rests < 2) {
 		uint64_t pause = now_ns() + RACE_NS / 20;
 
 		r.stop = false;
@@ -132,7 +132,7 @@ static void test_race(void (*disturb)(struct race *), const char *what)
 			lost += shadow[i] != other[i * PAGE];
 		rests++;
 	}
-	ok(!lost && rests > 1, "%s beside a harvest loses nothing: %d pages, %d rests", what, lost,
+	ok(!lost, "%s beside a harvest loses nothing: %d pages, %d rests", what, lost,
 	   rests);
 	munmap(r.map, PAGES * PAGE);
 	munmap(other, PAGES * PAGE);

@@ -134,7 +134,7 @@ struct op {
 static const struct op ops[] = {
 	OP(INFO, DEV, vmplat_info, .reserved = offsetof(struct vmplat_info, __reserved),
 	   .has_out = true, .set = set_nothing),
-	OP(MEM_CREATE, DEV, vmplat_mem_create,
+	OP(MEM_CREATE, DEV, vmplat_mem_create, .known_flags = VMPLAT_MEM_F_PINNABLE,
 	   .reserved = offsetof(struct vmplat_mem_create, __reserved),
 	   .out_fd = offsetof(struct vmplat_mem_create, out_fd), .has_out = true,
 	   .set = set_mem_create),
