@@ -158,9 +158,38 @@ static int vm_list(int argc, char **argv)
 
 /* ---- one VM ------------------------------------------------------------------ */
 
+static void show_disk(struct json_object *d)
+{
+	printf("%-9s %s%s\n", text(d, "name"), text(d, "path"),
+	       !strcmp(text(d, "readonly"), "true") ? " (read-only)" : "");
+}
+
+static void show_net(struct json_object *n)
+{
+	const char *where = text(n, "where");
+
+	printf("%-9s %s%s%s, %s\n", text(n, "name"), text(n, "kind"), *where == '-' ? "" : " ",
+	       *where == '-' ? "" : where, text(n, "mac"));
+}
+
+static void show_dimm(struct json_object *d)
+{
+	char size[CLI_NUM_LEN];
+
+	printf("%-9s memory, %s\n", text(d, "name"), cli_show_bytes(number(d, "bytes"), size));
+}
+
+static void show_each(struct json_object *o, const char *key, void (*show)(struct json_object *o))
+{
+	struct json_object *list;
+
+	if (json_object_object_get_ex(o, key, &list))
+		for (size_t i = 0; i < json_object_array_length(list); i++)
+			show(json_object_array_get_idx(list, i));
+}
+
 static void show_one(struct json_object *o)
 {
-	struct json_object *disks;
 	char size[CLI_NUM_LEN];
 
 	printf("name      %s\nstate     %s\npid       %s\ncpus      %s\nmemory    %s\n"
@@ -168,13 +197,9 @@ static void show_one(struct json_object *o)
 	       text(o, "name"), text(o, "state"), text(o, "pid"), text(o, "cpus"),
 	       cli_show_bytes(number(o, "memory"), size), text(o, "kernel"),
 	       text(o, "initrd"), text(o, "cmdline"));
-	if (json_object_object_get_ex(o, "disks", &disks))
-		for (size_t i = 0; i < json_object_array_length(disks); i++) {
-			struct json_object *d = json_object_array_get_idx(disks, i);
-
-			printf("%s     %s%s\n", text(d, "name"), text(d, "path"),
-			       !strcmp(text(d, "readonly"), "true") ? " (read-only)" : "");
-		}
+	show_each(o, "disks", show_disk);
+	show_each(o, "nets", show_net);
+	show_each(o, "dimms", show_dimm);
 	if (strcmp(text(o, "snapshots"), "true"))
 		printf("snapshots no: memory is a memfd\n");
 	else

@@ -34,7 +34,6 @@ struct net {
 	char *where;
 	int fd;			/* the tap or the stream, -1 while there is none */
 	int listen_fd;		/* -1: we are the end that connects */
-	pid_t passt;		/* 0: none */
 	uint64_t retry_ms;	/* CLOCK_MONOTONIC: when to try again; streams without fd */
 
 	/* a stream's bytes */
@@ -203,25 +202,27 @@ static int meet(struct net *net)
 	return ret == -EADDRINUSE ? -EAGAIN : ret;
 }
 
-static void passt_end(struct net *net)
+/* It goes into the background when it is ready; what went wrong it says itself. */
+static int passt_wait(pid_t pid)
 {
-	if (net->passt <= 0)
-		return;
-	kill(net->passt, SIGTERM);
-	waitpid(net->passt, NULL, 0);
-	net->passt = 0;
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EPROTO;
 }
 
 /* It ends when the stream does, also after a kill -9 of this process. */
 static int passt_start(struct net *net)
 {
-	char *argv[] = { "passt", "--quiet", "--foreground", "--fd", "3", NULL };
+	char *argv[] = { "passt", "--quiet", "--fd", "3", NULL };
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attr;
 	sigset_t none, pipe;
 	int s[2], ret;
+	pid_t pid;
 
-	passt_end(net);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, s))
 		return -errno;
 	sigemptyset(&none);
@@ -236,17 +237,17 @@ static int passt_start(struct net *net)
 	if (s[1] == PASST_FD)
 		fcntl(s[1], F_SETFD, 0);
 	posix_spawn_file_actions_adddup2(&actions, s[1], PASST_FD);
-	ret = posix_spawnp(&net->passt, argv[0], &actions, &attr, argv, environ);
+	ret = -posix_spawnp(&pid, argv[0], &actions, &attr, argv, environ);
 	posix_spawn_file_actions_destroy(&actions);
 	posix_spawnattr_destroy(&attr);
 	close(s[1]);
-	if (ret) {
-		net->passt = 0;
+	if (!ret)
+		ret = passt_wait(pid);
+	if (ret)
 		close(s[0]);
-		return -ret;
-	}
-	net->fd = s[0];
-	return 0;
+	else
+		net->fd = s[0];
+	return ret;
 }
 
 static void retry_later(struct net *net)
@@ -264,8 +265,11 @@ static int stream_open(struct net *net, char *err, size_t n)
 		return fail(-ENOMEM, err, n, "network", "");
 	if (net->kind == VM_NET_PASST) {
 		ret = passt_start(net);
-		return ret ? fail(ret, err, n, "passt does not start (is Debian's package passt installed?)", "")
-			   : 0;
+		if (ret == -ENOENT)
+			snprintf(err, n, "there is no passt; Debian's package is called so");
+		else if (ret)
+			snprintf(err, n, "passt does not start; it has said why");
+		return ret;
 	}
 	ret = meet(net);
 	if (ret && ret != -EAGAIN)
@@ -426,7 +430,6 @@ void net_close(struct net *net)
 		unlink(net->where);
 		close(net->listen_fd);
 	}
-	passt_end(net);
 	free(net->rx);
 	free(net->tail);
 	free(net->where);

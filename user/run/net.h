@@ -12,7 +12,8 @@
  * A frame is an Ethernet frame behind the 12 bytes of struct virtio_net_hdr_v1.
  * One that cannot be sent at once is dropped, as a network does.
  *
- * No locking: the owner serialises. Nothing here blocks.
+ * No locking: the owner serialises. Nothing here blocks, but for as long as passt
+ * takes to begin.
  */
 #ifndef VMPLAT_RUN_NET_H
 #define VMPLAT_RUN_NET_H
