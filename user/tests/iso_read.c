@@ -205,6 +205,74 @@ TEST(partition_tables)
 	disc_free(&d);
 }
 
+/* More than 4 GiB in two sections, on a sparse image: lengths and places do not wrap. */
+TEST(large)
+{
+	static const uint64_t first = 0xfffff800, total = 0xfffff800 + 3000ULL;
+	struct disc d = iso_disc();
+	uint8_t *r = find_record(&d, AT_ROOT, "MULTI.;1", 8), *next = r + r[0];
+	uint32_t end = NR_SECTORS + first / SECT;
+	struct vmplat_iso_extent x;
+	struct vmplat_iso_file *f;
+	struct vmplat_iso_entry e;
+	struct vmplat_iso *iso;
+	char buf[16];
+	int fd;
+
+	both32(r + 2, NR_SECTORS);
+	both32(r + 10, first);
+	both32(next + 2, end);
+	both32(next + 10, 3000);
+	next[25] = 0;
+	/* the third record becomes a file of its own */
+	memcpy(next + next[0] + 33, "OTHER.;1", 8);
+	memcpy(find_field(next + next[0], "NM") + 5, "other", 5);
+	fd = disc_fd(&d);
+	REQUIRE(!ftruncate(fd, (end + 2ULL) * SECT));
+	CHECK_EQ(pwrite(fd, "abcdef", 6, (uint64_t)end * SECT - 3), 6);
+	CHECK_EQ(pwrite(fd, "z", 1, (uint64_t)end * SECT + 2999), 1);
+	REQUIRE(!vmplat_iso_open(&iso, fd));
+	REQUIRE(find(iso, "multi", &e));
+	CHECK_EQ(e.st.bytes, total);
+	CHECK_EQ(e.st.nr_sections, 2);
+	REQUIRE(!vmplat_iso_file_open(&f, iso, &e));
+	CHECK_EQ(vmplat_iso_file_read(f, buf, 6, first - 3), 6);
+	CHECK(!memcmp(buf, "abcdef", 6));
+	CHECK_EQ(vmplat_iso_file_read(f, buf, 10, total - 1), 1);
+	CHECK_EQ(buf[0], 'z');
+	CHECK_EQ(vmplat_iso_file_read(f, buf, 10, total), 0);
+	/* sections that follow each other are one run */
+	CHECK_EQ(vmplat_iso_file_extent(f, 5, &x), 1);
+	CHECK_EQ(x.bytes, total - 5);
+	vmplat_iso_file_close(f);
+	CHECK_EQ(vmplat_iso_use(iso, VMPLAT_ISO_PLAIN), 0);
+	CHECK(find(iso, "MULTI", &e) && e.st.bytes == total);
+	vmplat_iso_close(iso);
+	disc_free(&d);
+}
+
+/* A link that leads up beyond the root, which stays the root; and one to itself. */
+TEST(links)
+{
+	struct disc d = iso_disc();
+	uint8_t *sl = find_field(find_record(&d, AT_ROOT, "LINK.;1", 7), "SL");
+	struct vmplat_iso_entry e;
+	struct vmplat_iso *iso;
+
+	iso = open_disc(&d);
+	REQUIRE(iso);
+	CHECK_EQ(vmplat_iso_lookup(iso, "link", VMPLAT_ISO_FOLLOW, &e), -ENOENT);
+	vmplat_iso_close(iso);
+	memcpy(sl + 5, "\4\0\4\0\2\0\2\0\0\4link", 14);
+	iso = open_disc(&d);
+	REQUIRE(iso);
+	CHECK_EQ(vmplat_iso_lookup(iso, "link", VMPLAT_ISO_FOLLOW, &e), -ELOOP);
+	CHECK_EQ(vmplat_iso_lookup(iso, "link/x", 0, &e), -ELOOP);
+	CHECK_EQ(vmplat_iso_lookup(iso, "link", 0, &e), 0);
+	vmplat_iso_close(iso);
+	disc_free(&d);
+}
+
 static void read_udf(enum udf_kind kind)
 {
 	static uint8_t want[2 * SECT + HELLO_BYTES];
@@ -263,6 +331,8 @@ int main(void)
 	RUN(other_trees);
 	RUN(booting);
 	RUN(partition_tables);
+	RUN(large);
+	RUN(links);
 	RUN(udf_plain);
 	RUN(udf_virtual);
 	RUN(udf_sparable);
