@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
+#if __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h>	/* the same hash, with what this CPU has */
+#endif
 #include <zstd.h>
 
 #include "io.h"
