@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define WAYS		8
+static_assert((size_t)FMT_FRAME_PAGES_MAX * FMT_PAGE_BYTES == STORE_AROUND_MAX, "a frame");
 #define SLOT_BYTES	((size_t)FMT_FRAME_PAGES * FMT_PAGE_BYTES)
 
 enum slot_state { SLOT_EMPTY, SLOT_LOADING, SLOT_READY };
@@ -330,30 +331,61 @@ int store_read(struct store_image *img, void *buf, uint64_t off, size_t len)
 	return 0;
 }
 
-int store_extent(struct store_image *img, uint64_t off, struct store_extent *ext)
+/* The run with the page at @off, in its group's runs. Returns as store_extent(). */
+static int run_at(struct store_image *img, uint64_t off, const struct fmt_run **run,
+		  const struct fmt_run **end)
 {
-	uint64_t page = off / FMT_PAGE_BYTES, end;
-	uint64_t group = page / FMT_GROUP_PAGES;
-	const struct fmt_run *runs, *r, *next;
+	uint64_t page = off / FMT_PAGE_BYTES;
+	const struct fmt_run *runs;
 	uint32_t nr;
 	int err;
 
 	if (off >= img->info->bytes)
 		return 0;
-	err = image_runs(img, group, &runs, &nr);
+	err = image_runs(img, page / FMT_GROUP_PAGES, &runs, &nr);
 	if (err)
 		return err;
-	r = find_run(runs, nr, page % FMT_GROUP_PAGES);
-	for (next = r + 1; next < runs + nr && next->kind == r->kind &&
-	     !next->source == !r->source; next++)
-		;
-	next--;
-	end = (group * FMT_GROUP_PAGES + next->first + next->nr_pages) *
-	      FMT_PAGE_BYTES;
+	*run = find_run(runs, nr, page % FMT_GROUP_PAGES);
+	*end = runs + nr;
+	return 1;
+}
+
+/* From byte @first to where @last ends, which is of @run's kind. */
+static struct store_extent extent(const struct store_image *img, uint64_t first,
+				  const struct fmt_run *run, const struct fmt_run *last)
+{
+	const uint64_t group_bytes = (uint64_t)FMT_GROUP_PAGES * FMT_PAGE_BYTES;
+	uint64_t end = first - first % group_bytes +
+		       (uint64_t)(last->first + last->nr_pages) * FMT_PAGE_BYTES;
+
 	if (end > img->info->bytes)
 		end = img->info->bytes;
-	*ext = (struct store_extent){ .off = off, .len = end - off,
-				      .kind = r->kind,
-				      .inherited = r->source != 0 };
+	return (struct store_extent){ .off = first, .len = end - first, .kind = run->kind,
+				      .inherited = run->source != 0 };
+}
+
+int store_extent(struct store_image *img, uint64_t off, struct store_extent *ext)
+{
+	const struct fmt_run *r, *next, *end;
+	int ret = run_at(img, off, &r, &end);
+
+	if (ret != 1)
+		return ret;
+	for (next = r + 1; next < end && next->kind == r->kind &&
+	     !next->source == !r->source; next++)
+		;
+	*ext = extent(img, off, r, next - 1);
+	return 1;
+}
+
+int store_around(struct store_image *img, uint64_t off, struct store_extent *ext)
+{
+	uint64_t group = off / FMT_PAGE_BYTES / FMT_GROUP_PAGES;
+	const struct fmt_run *r, *end;
+	int ret = run_at(img, off, &r, &end);
+
+	if (ret != 1)
+		return ret;
+	*ext = extent(img, (group * FMT_GROUP_PAGES + r->first) * FMT_PAGE_BYTES, r, r);
 	return 1;
 }

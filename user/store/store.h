@@ -160,6 +160,18 @@ struct store_extent {
  */
 int store_extent(struct store_image *img, uint64_t off, struct store_extent *ext);
 
+/* most bytes of data that store_around() gives */
+#define STORE_AROUND_MAX	((size_t)4 << 20)
+
+/**
+ * store_around - what is worth reading together with the page at @off
+ *
+ * As store_extent(), but it may begin before @off, and data ends where its frame
+ * ends: to read all of it takes no more than to read one page of it. @ext can be
+ * walked from end to end in the same way.
+ */
+int store_around(struct store_image *img, uint64_t off, struct store_extent *ext);
+
 /* ---- progress ---------------------------------------------------------- */
 
 struct store_progress {

@@ -219,6 +219,42 @@ static int shadow_file(const struct shadow *s, int only_changed)
 	return fd;
 }
 
+static int same_extent(const struct store_extent *a, const struct store_extent *b)
+{
+	return a->off == b->off && a->len == b->len && a->kind == b->kind &&
+	       a->inherited == b->inherited;
+}
+
+/* What is around a page contains it, looks the same from its ends, and is of one kind. */
+static int around_ok(const struct shadow *s, struct store_image *img, uint64_t off,
+		     struct store_extent *e)
+{
+	struct store_extent a, b;
+
+	if (store_around(img, off, e) != 1 || off < e->off || off >= e->off + e->len ||
+	    e->off % PAGE || (e->kind == STORE_DATA && e->len > STORE_AROUND_MAX))
+		return 0;
+	for (uint64_t p = e->off / PAGE; p * PAGE < e->off + e->len; p++)
+		if (s->kind[p] != e->kind)
+			return 0;
+	return store_around(img, e->off, &a) == 1 && same_extent(&a, e) &&
+	       store_around(img, e->off + e->len - 1, &b) == 1 && same_extent(&b, e);
+}
+
+static int arounds_ok(const struct shadow *s, struct store_image *img)
+{
+	struct store_extent e = { 0 };
+	uint64_t off;
+
+	for (off = 0; off < s->bytes; off = e.off + e.len)
+		if (!around_ok(s, img, off + rnd() % (s->bytes - off), &e) ||
+		    !around_ok(s, img, off, &e) || e.off != off) {
+			printf("# what is around %llu is wrong\n", (unsigned long long)off);
+			return 0;
+		}
+	return off == s->bytes && !store_around(img, off, &e);
+}
+
 /* Same bytes and same kinds of pages as the store has? */
 __attribute__((unused))
 static int shadow_check(const struct shadow *s, struct store_image *img)
@@ -256,7 +292,7 @@ static int shadow_check(const struct shadow *s, struct store_image *img)
 				break;
 			}
 	free(buf);
-	return good && !r && off == s->bytes;
+	return good && !r && off == s->bytes && arounds_ok(s, img);
 }
 
 /* ---- taking and reading a snapshot ------------------------------------- */
