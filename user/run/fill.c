@@ -6,9 +6,11 @@
  * heap is enough). It is also what makes a crash of the filler visible: with its
  * last descriptor gone, missing pages are errors, not zeroes.
  *
- * In it, two threads: one answers demand, one streams. Both may bring the same
- * page; the kernel keeps the first. What the snapshot does not hold is left to the
- * end of filling, which makes it zero. The verdict comes back through a pipe.
+ * In it, threads that answer demand, and one that streams all that nobody asked
+ * for. Each brings what one read of the snapshot gives, which is a frame; two may
+ * bring the same one, and the kernel keeps the first. Stretches of zeroes take no
+ * reading; those nobody asks for are left to the end of filling, which makes them
+ * so. The verdict comes back through a pipe.
  */
 #include "fill.h"
 
@@ -27,10 +29,11 @@
 #include "vm_priv.h"
 
 #define PAGE		4096ULL
-#define STREAM_BYTES	(1ULL << 20)
-#define AROUND_PAGES	64	/* brought together with a page in demand: a frame's worth */
-#define WANTED_MAX	64
+#define SERVERS_MAX	4
 #define STREAM_NICE	10
+#define QUIET_NS	5000000		/* without demand before the stream goes on */
+#define HOLD_NS		20000000	/* but it brings a frame after so long */
+#define PUT_PAGES	16	/* supplied at once: only then those who wait look again */
 
 /* what the process says at its end */
 struct verdict {
@@ -49,7 +52,8 @@ struct filler {
 
 	/* in the process */
 	atomic_bool ended;		/* pages are not taken any more, nor needed */
-	atomic_uint demand;		/* pages being answered: the stream stands back */
+	_Atomic uint64_t asked_ns;	/* when there was demand last */
+	_Atomic uint64_t *have;		/* bits of pages the kernel has by now */
 	pthread_mutex_t end;		/* the first verdict is the last */
 	int verdict_fd;
 
@@ -81,91 +85,144 @@ static void failed(struct filler *f, int err, uint64_t page)
 	leave(f, &v);
 }
 
-/* pages [first, first + nr), all of one kind */
-static int put(struct filler *f, uint64_t first, uint64_t nr, enum store_kind kind, void *buf)
+static bool have(struct filler *f, uint64_t page)
 {
-	int ret;
+	return atomic_load_explicit(&f->have[page / 64], memory_order_relaxed) >> page % 64 & 1;
+}
 
-	if (kind != STORE_DATA)
-		return vmplat_fill_put(f->fill, first, nr, NULL);
-	ret = store_read(f->image, buf, first * PAGE, nr * PAGE);
-	return ret ? ret : vmplat_fill_put(f->fill, first, nr, buf);
+/* pages [first, end), zeroes without @content */
+static int put(struct filler *f, uint64_t first, uint64_t end, const char *content)
+{
+	int ret = 0;
+
+	for (uint64_t nr; !ret && first < end; first += nr) {
+		nr = end - first;
+		if (content && nr > PUT_PAGES)
+			nr = PUT_PAGES;
+		ret = vmplat_fill_put(f->fill, first, nr, content);
+		for (uint64_t p = first; !ret && p < first + nr; p++)
+			atomic_fetch_or_explicit(&f->have[p / 64], 1ULL << p % 64,
+						 memory_order_relaxed);
+		content += content ? nr * PAGE : 0;
+	}
+	return ret;
 }
 
 /* ---- demand --------------------------------------------------------------------- */
 
-/* the page and its neighbours, as far as they are of the same kind */
-static int answer(struct filler *f, uint64_t page, void *buf)
+/* the page first: somebody waits for it; then what came with it */
+static int put_around(struct filler *f, uint64_t page, const struct store_extent *e, char *buf)
 {
-	uint64_t first = page & ~(uint64_t)(AROUND_PAGES - 1);
+	uint64_t first = e->off / PAGE, end = (e->off + e->len) / PAGE;
+	int ret;
+
+	if (e->kind != STORE_DATA)
+		return put(f, first, end, NULL);
+	ret = store_read(f->image, buf, e->off, e->len);
+	if (!ret)
+		ret = put(f, page, page + 1, buf + (page - first) * PAGE);
+	if (!ret)
+		ret = put(f, first, page, buf);
+	if (!ret)
+		ret = put(f, page + 1, end, buf + (page + 1 - first) * PAGE);
+	return ret;
+}
+
+static int answer(struct filler *f, uint64_t page, char *buf)
+{
 	struct store_extent e;
-	uint64_t end;
 	int ret;
 
 	if (page >= f->nr_pages)
 		return -ERANGE;
-	ret = store_extent(f->image, page * PAGE, &e);
+	if (have(f, page))
+		return 0;	/* it came with another one since it was asked for */
+	ret = store_around(f->image, page * PAGE, &e);
 	if (ret != 1)
 		return ret ? ret : -ERANGE;
-	end = (e.off + e.len) / PAGE;
-	if (e.off / PAGE > first)
-		first = e.off / PAGE;
-	if (first < page)	/* the extent is only known from here on */
-		first = page;
-	if (end > page + AROUND_PAGES)
-		end = page + AROUND_PAGES;
-	return put(f, first, end - first, e.kind, buf);
+	return put_around(f, page, &e, buf);
 }
 
 static void *server_main(void *arg)
 {
+	char *buf = malloc(STORE_AROUND_MAX);
 	struct filler *f = arg;
-	uint64_t wanted[WANTED_MAX];
-	void *buf = malloc(AROUND_PAGES * PAGE);
+	uint64_t page;
 
 	pthread_setname_np(pthread_self(), "fill-demand");
 	if (!buf)
 		failed(f, -ENOMEM, 0);
 	for (;;) {
-		ssize_t n = read(vmplat_fill_fd(f->fill), wanted, sizeof(wanted));
+		/* one at a time: the next is for the next server */
+		ssize_t n = read(vmplat_fill_fd(f->fill), &page, sizeof(page));
+		int ret;
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			break;		/* all is there: nobody will ask any more */
-		atomic_store(&f->demand, (unsigned int)(n / 8));
-		for (ssize_t i = 0; i < n / 8; i++) {
-			int ret = answer(f, wanted[i], buf);
-
-			/* What was asked for just before the end is there by now. */
-			if (ret < 0 && atomic_load(&f->ended))
-				return NULL;
-			if (ret < 0)
-				failed(f, ret, wanted[i]);
-		}
-		atomic_store(&f->demand, 0);
+		atomic_store(&f->asked_ns, now_ns());
+		ret = answer(f, page, buf);
+		/* What was asked for just before the end is there by now. */
+		if (ret < 0 && atomic_load(&f->ended))
+			break;
+		if (ret < 0)
+			failed(f, ret, page);
+		atomic_store(&f->asked_ns, now_ns());
 	}
 	free(buf);
 	return NULL;
 }
 
+/* As many vCPUs can wait at once, and they need CPUs more than their servers do. */
+static void start_servers(struct filler *f)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned int want = f->vm->cfg.nr_cpus;
+	pthread_t server;
+
+	if (cpus > 0 && want > (cpus + 1) / 2)
+		want = (cpus + 1) / 2;
+	if (want > SERVERS_MAX)
+		want = SERVERS_MAX;
+	for (unsigned int i = 0; i < want; i++)
+		if (pthread_create(&server, NULL, server_main, f) && !i)
+			failed(f, -ENOMEM, 0);
+}
+
 /* ---- the stream ------------------------------------------------------------------- */
+
+/* A guest that waits for pages has use for the CPU and the disk that we would take. */
+static void stand_back(struct filler *f)
+{
+	uint64_t start = now_ns(), now = start;
+
+	while (now - start < HOLD_NS && now < atomic_load(&f->asked_ns) + QUIET_NS) {
+		usleep(1000);
+		now = now_ns();
+	}
+}
+
+static bool have_all(struct filler *f, uint64_t page, uint64_t end)
+{
+	while (page < end && have(f, page))
+		page++;
+	return page == end;
+}
 
 static void stream_extent(struct filler *f, const struct store_extent *e, void *buf)
 {
-	uint64_t off = e->off, end = e->off + e->len;
+	uint64_t first = e->off / PAGE, end = (e->off + e->len) / PAGE;
+	int ret;
 
-	while (off < end) {
-		uint64_t n = end - off < STREAM_BYTES ? end - off : STREAM_BYTES;
-		int ret;
-
-		for (int i = 0; i < 100 && atomic_load(&f->demand); i++)
-			usleep(100);
-		ret = put(f, off / PAGE, n / PAGE, STORE_DATA, buf);
-		if (ret)
-			failed(f, ret, off / PAGE);
-		off += n;
-	}
+	if (e->kind != STORE_DATA || have_all(f, first, end))
+		return;
+	stand_back(f);
+	ret = store_read(f->image, buf, e->off, e->len);
+	if (!ret)
+		ret = put(f, first, end, buf);
+	if (ret)
+		failed(f, ret, first);
 }
 
 static _Noreturn void complete(struct filler *f)
@@ -197,23 +254,24 @@ static void drop_stdio(void)
 
 static _Noreturn void process_main(struct filler *f)
 {
-	void *buf = malloc(STREAM_BYTES);
+	void *buf = malloc(STORE_AROUND_MAX);
 	struct store_extent e;
-	pthread_t server;
 	uint64_t off = 0;
 	int ret;
 
 	drop_stdio();
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_NAME, "fill-stream");
-	if (!buf || pthread_create(&server, NULL, server_main, f))
+	f->have = calloc(f->nr_pages / 64 + 1, sizeof(*f->have));
+	if (!buf || !f->have)
 		failed(f, -ENOMEM, 0);
+	atomic_store(&f->asked_ns, now_ns());	/* it will begin with a burst */
+	start_servers(f);
 	/* The guest runs already; this thread, and only it, takes what is left. */
 	setpriority(PRIO_PROCESS, 0, STREAM_NICE);
-	while ((ret = store_extent(f->image, off, &e)) == 1) {
+	while ((ret = store_around(f->image, off, &e)) == 1) {
 		off = e.off + e.len;
-		if (e.kind == STORE_DATA)
-			stream_extent(f, &e, buf);
+		stream_extent(f, &e, buf);
 	}
 	if (ret)
 		failed(f, ret, off / PAGE);
