@@ -179,6 +179,9 @@ static void look(struct store_snap *snap)
 		return;
 	for (int i = 0; i < 1000 && store_extent(img, off, &e) == 1; i++)
 		off = e.off + e.len;
+	for (off = 0; store_around(img, off, &e) == 1; off = e.off + e.len)
+		if (e.off != off || !e.len || (e.kind == STORE_DATA && e.len > STORE_AROUND_MAX))
+			abort();
 	len = store_image_bytes(img) < sizeof(buf) ? store_image_bytes(img) : sizeof(buf);
 	for (off = 0; off < len; off += 7777)
 		store_read(img, buf, off, len - off < 9000 ? len - off : 9000);
