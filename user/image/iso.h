@@ -127,6 +127,22 @@ int iso_issue(struct vmplat_iso *iso, enum vmplat_iso_severity severity, const c
 #define iso_note(iso, name, off, ...) \
 	((void)iso_issue(iso, VMPLAT_ISO_NOTE, name, off, __VA_ARGS__))
 
+/*
+ * Be silent while looking at the same things again. Without a listener nothing is written, so
+ * that threads may share a disc.
+ */
+static inline void iso_hush(struct vmplat_iso *iso, bool on)
+{
+	if (iso->on_issue)
+		iso->quiet += on ? 1 : -1;
+}
+
+static inline void iso_at_path(struct vmplat_iso *iso, const char *path)
+{
+	if (iso->on_issue)
+		iso->where = path;
+}
+
 /* Both-endian numbers: the little-endian one, and a warning if they differ. */
 uint32_t iso_both32(struct vmplat_iso *iso, const uint8_t *p, uint64_t off, const char *what);
 uint16_t iso_both16(struct vmplat_iso *iso, const uint8_t *p, uint64_t off, const char *what);

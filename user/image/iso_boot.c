@@ -236,7 +236,7 @@ static void find_files(struct vmplat_iso *iso, struct vmplat_iso_boot *entries, 
 	struct vmplat_iso_walk *w;
 	int rc;
 
-	iso->quiet++;
+	iso_hush(iso, true);
 	if (vmplat_iso_lookup(iso, "", 0, &root) || vmplat_iso_walk_open(&w, iso, &root, "", 0))
 		goto out;
 	while ((rc = vmplat_iso_walk_next(w, &e)) == 1 || rc == -EBADMSG || rc == -ELOOP) {
@@ -251,7 +251,7 @@ static void find_files(struct vmplat_iso *iso, struct vmplat_iso_boot *entries, 
 	}
 	vmplat_iso_walk_close(w);
 out:
-	iso->quiet--;
+	iso_hush(iso, false);
 }
 
 API int vmplat_iso_boot(struct vmplat_iso *iso, struct vmplat_iso_boot *entries, unsigned int max)

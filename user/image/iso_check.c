@@ -376,20 +376,20 @@ static int each_file(struct compare *p, enum vmplat_iso_tree tree,
 		rc = vmplat_iso_walk_open(&w, iso, &e, "", 0);
 	if (rc)
 		return rc == -EBADMSG ? 0 : rc;
-	iso->quiet++;
+	iso_hush(iso, true);
 	while ((rc = vmplat_iso_walk_next(w, &e)) && rc != -ENOMEM && rc != -EIO) {
 		if (rc < 0)
 			continue;
 		advance(p->c, 34 + strlen(e.name));
 		if (!in_slice(p, vmplat_iso_walk_path(w), &e, &key))
 			continue;
-		iso->quiet--;
+		iso_hush(iso, false);
 		iso->where = vmplat_iso_walk_path(w);
 		fn(p, iso->where, key, &e);
 		iso->where = NULL;
-		iso->quiet++;
+		iso_hush(iso, true);
 	}
-	iso->quiet--;
+	iso_hush(iso, false);
 	vmplat_iso_walk_close(w);
 	return rc < 0 ? rc : 0;
 }

@@ -65,11 +65,9 @@ API int vmplat_iso_file_open(struct vmplat_iso_file **out, struct vmplat_iso *is
 		goto out;
 	}
 	f->iso = iso;
-	if (iso->on_issue)
-		iso->quiet++;
+	iso_hush(iso, true);
 	rc = find_data(iso, e, &f->sections, n);
-	if (iso->on_issue)
-		iso->quiet--;
+	iso_hush(iso, false);
 	if (!rc)
 		rc = open_data(f, n);
 out:

@@ -433,9 +433,11 @@ static int next_here(struct vmplat_iso_walk *w, bool *told)
 		/* the path for issues is the directory's until there is a name */
 		w->path[f->path_len] = '\0';
 		w->path_len = f->path_len;
-		w->iso->quiet += f->descending;
+		if (f->descending)
+			iso_hush(w->iso, true);
 		rc = iso_cursor_next(&w->cursor, &w->node);
-		w->iso->quiet -= f->descending;
+		if (f->descending)
+			iso_hush(w->iso, false);
 		if (rc == 0 && grouped && !f->descending && !(w->flags & VMPLAT_ISO_WALK_FLAT)) {
 			f->descending = true;
 			w->cursor.off = 0;
@@ -476,7 +478,7 @@ API int vmplat_iso_walk_next(struct vmplat_iso_walk *w, struct vmplat_iso_entry 
 	bool told;
 	int rc;
 
-	w->iso->where = w->path;
+	iso_at_path(w->iso, w->path);
 	for (;;) {
 		if (w->have_dir) {
 			w->have_dir = false;
@@ -502,7 +504,7 @@ API int vmplat_iso_walk_next(struct vmplat_iso_walk *w, struct vmplat_iso_entry 
 			break;
 		}
 	}
-	w->iso->where = NULL;
+	iso_at_path(w->iso, NULL);
 	return rc;
 }
 

@@ -481,9 +481,9 @@ static int find_vat(struct vmplat_iso *iso, struct map *m)
 		if ((le16(d) != 261 && le16(d) != 266) || !tag_sum_ok(d) ||
 		    (d[27] != 248 && d[27] != 0))
 			continue;
-		iso->quiet++;
+		iso_hush(iso, true);
 		rc = take_vat(iso, m, (uint64_t)base << 32 | (uint32_t)(at - first), d[27]);
-		iso->quiet--;
+		iso_hush(iso, false);
 		if (!rc)
 			return 0;
 		iso_sections_free(&m->file);

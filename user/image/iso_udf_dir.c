@@ -350,66 +350,84 @@ static int lost(struct iso_cursor *c, uint64_t off, const char *why)
 		       "read", why, left);
 }
 
+#define FID_MAX (FID_HEAD + 255 + ISO_SECTOR)
+
+/* The identifier at c->off, which is moved behind it. 1, 0 at the end */
+static int next_fid(struct iso_cursor *c, uint8_t fid[FID_MAX], uint64_t *off)
+{
+	struct vmplat_iso *iso = c->iso;
+	uint64_t left = c->sections.bytes - c->off;
+	struct vmplat_iso_extent x;
+	size_t len;
+	int rc;
+
+	if (!left)
+		return 0;
+	iso_sections_map(&c->sections, c->off, &x);
+	*off = x.pos;
+	if (left < FID_HEAD)
+		return lost(c, *off, "less is left than a name needs");
+	rc = iso_sections_read(iso, &c->sections, fid, FID_HEAD, c->off);
+	if (rc)
+		goto unreadable;
+	len = FID_HEAD + le16(fid + 36) + fid[19];
+	if (le16(fid) != TAG_FID)
+		return lost(c, *off, "there is no file identifier where one should be");
+	if (left < len)
+		return lost(c, *off, "a name reaches beyond its directory");
+	if (len > FID_MAX)
+		return lost(c, *off, "a name with more than 2048 bytes for the implementation");
+	rc = iso_sections_read(iso, &c->sections, fid, len, c->off);
+	if (rc)
+		goto unreadable;
+	if (iso_udf_tag(iso, fid, len, TAG_FID, le32(fid + 12), *off))
+		return lost(c, *off, "a damaged file identifier");
+	len = (len + 3) & ~3u;
+	c->off += len < left ? len : left;
+	return 1;
+unreadable:
+	c->off = c->sections.bytes;
+	return rc;
+}
+
+static void take_fid(struct iso_cursor *c, const uint8_t *fid, uint64_t off, struct iso_node *n)
+{
+	uint64_t icb = (uint64_t)le16(fid + 28) << 32 | le32(fid + 24);
+	struct vmplat_iso *iso = c->iso;
+
+	n->link[0] = '\0';
+	memset(&n->zf, 0, sizeof(n->zf));
+	iso_udf_node(iso, icb, n, NULL);
+	n->place[0] = icb;
+	n->place[1] = n->place[2] = 0;
+	n->place[3] = PLACE_TREE(iso->tree);
+	if (!take_name(n, fid + FID_HEAD + le16(fid + 36), fid[19]))
+		iso_warn(iso, "udf-name", off, "a name is not valid UTF-16");
+	if (iso_tame(n->name, &n->name_len)) {
+		n->st.flags |= VMPLAT_ISO_BAD_NAME;
+		iso_bad(iso, "bad-name", off, "a name is empty, '.', '..', or has '/' or NUL in it; it is "
+			"shown as '%s'", n->name);
+	}
+	if (n->err && !n->st.mode)
+		n->st.mode = fid[18] & 2 ? S_IFDIR : S_IFREG;
+	if (!n->err && !(fid[18] & 2) != !S_ISDIR(n->st.mode))
+		iso_warn(iso, "udf-fid", off, "name and file entry disagree whether '%s' is a directory",
+			 n->name);
+	if (fid[18] & 1)
+		n->st.flags |= VMPLAT_ISO_HIDDEN;
+}
+
 int iso_udf_next(struct iso_cursor *c, struct iso_node *n)
 {
-	uint8_t fid[FID_HEAD + 255 + 3 + ISO_SECTOR];
-	struct vmplat_iso *iso = c->iso;
-	struct vmplat_iso_extent x;
+	uint8_t fid[FID_MAX];
+	uint64_t off;
+	int rc;
 
-	while (c->off < c->sections.bytes) {
-		uint64_t left = c->sections.bytes - c->off, len, icb;
-		uint16_t use;
-		int rc;
-
-		iso_sections_map(&c->sections, c->off, &x);
-		if (left < FID_HEAD)
-			return lost(c, x.pos, "less is left than a name needs");
-		rc = iso_sections_read(iso, &c->sections, fid, FID_HEAD, c->off);
-		if (rc) {
-			c->off = c->sections.bytes;
-			return rc;
-		}
-		use = le16(fid + 36);
-		len = (FID_HEAD + use + fid[19] + 3) & ~3u;
-		if (le16(fid) != TAG_FID)
-			return lost(c, x.pos, "there is no file identifier where one should be");
-		if (left < FID_HEAD + use + 0u + fid[19])
-			return lost(c, x.pos, "a name reaches beyond its directory");
-		if (use > ISO_SECTOR)
-			return lost(c, x.pos, "a name with more than 2048 bytes for the implementation");
-		rc = iso_sections_read(iso, &c->sections, fid, FID_HEAD + use + fid[19], c->off);
-		if (rc) {
-			c->off = c->sections.bytes;
-			return rc;
-		}
-		if (iso_udf_tag(iso, fid, FID_HEAD + use + fid[19], TAG_FID, le32(fid + 12), x.pos))
-			return lost(c, x.pos, "a damaged file identifier");
-		c->off += len < left ? len : left;
-		/* deleted, or the way up */
-		if (fid[18] & (4 | 8))
-			continue;
-		icb = (uint64_t)le16(fid + 28) << 32 | le32(fid + 24);
-		n->link[0] = '\0';
-		iso_udf_node(iso, icb, n, NULL);
-		n->place[0] = icb;
-		n->place[1] = n->place[2] = 0;
-		n->place[3] = PLACE_TREE(iso->tree);
-		memset(&n->zf, 0, sizeof(n->zf));
-		if (!take_name(n, fid + FID_HEAD + use, fid[19]))
-			iso_warn(iso, "udf-name", x.pos, "a name is not valid UTF-16");
-		if (iso_tame(n->name, &n->name_len)) {
-			n->st.flags |= VMPLAT_ISO_BAD_NAME;
-			iso_bad(iso, "bad-name", x.pos, "a name is empty, '.', '..', or has '/' or NUL in "
-				"it; it is shown as '%s'", n->name);
-		}
-		if (n->err && !n->st.mode)
-			n->st.mode = fid[18] & 2 ? S_IFDIR : S_IFREG;
-		if (!n->err && !(fid[18] & 2) != !S_ISDIR(n->st.mode))
-			iso_warn(iso, "udf-fid", x.pos, "name and file entry disagree whether '%s' is a "
-				 "directory", n->name);
-		if (fid[18] & 1)
-			n->st.flags |= VMPLAT_ISO_HIDDEN;
-		return 1;
-	}
-	return 0;
+	/* those with these flags are deleted, or the way up */
+	do
+		rc = next_fid(c, fid, &off);
+	while (rc == 1 && (fid[18] & (4 | 8)));
+	if (rc == 1)
+		take_fid(c, fid, off, n);
+	return rc;
 }

@@ -13,8 +13,9 @@
  * Conventions as in vmplat.h: 0, a count, or -errno with vmplat_last_error().
  * -EBADMSG: the disc contradicts itself or the format; -EOPNOTSUPP: it uses
  * something that is not read, named in the sentence; -ENODATA: it ends too early.
- * Offsets and lengths are in bytes. A handle may be shared by threads; a walk, a
- * directory or a file belongs to one thread at a time.
+ * Offsets and lengths are in bytes. Threads may share a handle while none of them changes
+ * its tree or listens to issues; a walk, a directory or a file belongs to one thread at a
+ * time.
  */
 #ifndef VMPLAT_ISO_H
 #define VMPLAT_ISO_H
