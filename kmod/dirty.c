@@ -77,7 +77,7 @@ bool vmplat_off_lru_references(struct folio *folio, int known, bool strict)
 
 	smp_rmb();	/* no pair: keeps the three looks in order */
 	extra = vmplat_count_references(folio, known);
-	smp_rmb();
+	smp_rmb();	/* no pair, as above */
 	off_lru = off_lru && !folio_test_lru(folio) && !strict;
 	return extra > off_lru;
 }
