@@ -14,6 +14,7 @@
 #include <linux/rmap.h>
 #include <linux/splice.h>
 #include <linux/uio.h>
+#include <net/genetlink.h>
 
 /* mnt_idmap replaced user_namespace in inode operations (6.3). */
 #ifdef VMPLAT_HAVE_MNT_IDMAP
@@ -154,6 +155,16 @@ static inline struct shrinker *vmplat_sb_shrinker(struct super_block *sb)
 static inline int vmplat_folio_mapcount(struct folio *folio)
 {
 	return atomic_read(&folio->_mapcount) + 1;
+}
+
+/* What a generic netlink dump was asked; genl_info_dump() came with 6.7. */
+static inline struct nlattr **vmplat_dump_attrs(struct netlink_callback *cb)
+{
+#ifdef VMPLAT_HAVE_GENL_INFO_DUMP
+	return genl_info_dump(cb)->attrs;
+#else
+	return genl_dumpit_info(cb)->attrs;
+#endif
 }
 
 #endif /* VMPLAT_COMPAT_H */

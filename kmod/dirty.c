@@ -50,14 +50,16 @@ void vmplat_dirty_set(struct vmplat_mem *mem, pgoff_t index)
 	 * the summary's clearing before the words in vmplat_dirty_harvest().
 	 */
 	bool was_set = test_and_set_bit(index, mem->dirty);
+	u64 nr;
 
 	if (!test_bit(word, mem->summary))
 		set_bit(word, mem->summary);
 	if (was_set)
 		return;
-	if (atomic64_inc_return(&mem->nr_dirty) >= READ_ONCE(mem->wake_at) &&
-	    wq_has_sleeper(&mem->log_wq))
+	nr = atomic64_inc_return(&mem->nr_dirty);
+	if (nr >= READ_ONCE(mem->wake_at) && wq_has_sleeper(&mem->log_wq))
 		wake_up_poll(&mem->log_wq, EPOLLIN);
+	vmplat_event_log_dirty(mem, nr);
 }
 
 /*

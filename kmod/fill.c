@@ -125,6 +125,20 @@ bool vmplat_fill_is_dead(struct vmplat_mem *mem)
 	return READ_ONCE(mem->fill->state) == DEAD;
 }
 
+/* vmplat_fill_state - what an event says of it; must not sleep */
+enum vmplat_fill_state vmplat_fill_state(struct vmplat_mem *mem)
+{
+	static const u8 states[] = {
+		[FILLING] = VMPLAT_FILL_STATE_ACTIVE,
+		[ENDED] = VMPLAT_FILL_STATE_ENDED,
+		[DEAD] = VMPLAT_FILL_STATE_DEAD,
+	};
+	/* Pairs with the release in fill_attach(). */
+	struct vmplat_fill *fill = smp_load_acquire(&mem->fill);
+
+	return fill ? states[READ_ONCE(fill->state)] : VMPLAT_FILL_STATE_NONE;
+}
+
 void vmplat_fill_free(struct vmplat_fill *fill)
 {
 	if (!fill)
@@ -147,6 +161,7 @@ static void set_state(struct vmplat_fill *fill, enum fill_state state)
 		WRITE_ONCE(fill->state, state);
 	spin_unlock(&fill->lock);
 	wake_up_all(&fill->supply_wq);
+	vmplat_event_mem_changed(fill->mem);
 }
 
 /* The next page somebody waits for and the filler was not told of. */
@@ -391,6 +406,8 @@ static int fill_attach(struct vmplat_mem *mem, struct vmplat_fill *fill)
 		smp_store_release(&mem->fill, fill);
 	filemap_invalidate_unlock(vmplat_mapping(mem));
 	mutex_unlock(&mem->lock);
+	if (!err)
+		vmplat_event_mem_changed(mem);
 	return err;
 }
 

@@ -58,6 +58,8 @@ static int make(struct inode *dir, struct dentry *dentry, umode_t mode)
 	if (!inode)
 		return -ENOSPC;
 	vmplat_d_make(dentry, inode);
+	if (S_ISREG(mode))
+		vmplat_event_mem_created(vmplat_mem(inode));
 	vmplat_inode_touch(dir, false);
 	return 0;
 }
@@ -86,6 +88,7 @@ static int dir_tmpfile(struct vmplat_idmap *idmap, struct inode *dir,
 	if (!inode)
 		return -ENOSPC;
 	d_tmpfile(file, inode);
+	vmplat_event_mem_created(vmplat_mem(inode));
 	return finish_open_simple(file, 0);
 }
 
@@ -396,6 +399,7 @@ int vmplat_mem_create(struct vmplat_cmd *cmd)
 		fput(file);
 		return err;
 	}
+	vmplat_event_mem_created(vmplat_mem_of(file));
 	cmd->new_file = file;
 	return 0;
 }

@@ -87,6 +87,7 @@ void vmplat_log_rearm(struct vmplat_mem *mem)
 	u64 at = U64_MAX;
 
 	lockdep_assert_held(&mem->lock);
+	vmplat_event_log_marked(mem);
 	list_for_each_entry(log, &mem->logs, link) {
 		u64 want = threshold(log);
 
@@ -194,6 +195,7 @@ static s64 take_chunk(struct fetch *f, u64 word, u64 nr_words, u64 first, u64 en
 		if (f->borrow)
 			borrow_bits(log, word + i, bits);
 	}
+	vmplat_event_log_taken(log);
 	mutex_unlock(&log->mem->lock);
 	return nr;
 }
@@ -500,6 +502,7 @@ static int log_release(struct inode *inode, struct file *file)
 
 	if (!log)
 		return 0;	/* never got as far as being a log */
+	vmplat_event_log_removed(log);
 	mem = log->mem;
 	mutex_lock(&mem->lock);
 	list_del(&log->link);
@@ -600,6 +603,7 @@ int vmplat_log_create(struct vmplat_cmd *cmd)
 	log->mem_file = mem_file;
 	log_start(log, arg->flags & VMPLAT_LOG_F_ALL_DIRTY);
 	file->private_data = log;
+	vmplat_event_log_created(log);
 	cmd->new_file = file;
 	return 0;
 

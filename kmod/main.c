@@ -64,13 +64,53 @@ static struct miscdevice dev = {
 	.fops = &dev_fops,
 };
 
+/* vmplat_is_device - is this /dev/vmplat, opened by somebody who may? */
+bool vmplat_is_device(const struct file *file)
+{
+	return file->f_op == &dev_fops;
+}
+
+static const struct {
+	int (*init)(void);
+	void (*exit)(void);
+} sources[] = {
+	{ vmplat_source_pci_init, vmplat_source_pci_exit },
+	{ vmplat_source_cpu_init, vmplat_source_cpu_exit },
+	{ vmplat_source_memory_init, vmplat_source_memory_exit },
+	{ vmplat_source_net_init, vmplat_source_net_exit },
+};
+
+static void sources_exit(size_t nr)
+{
+	while (nr--)
+		sources[nr].exit();
+}
+
+static int __init sources_init(void)
+{
+	size_t i;
+	int err;
+
+	for (i = 0; i < ARRAY_SIZE(sources); i++) {
+		err = sources[i].init();
+		if (err) {
+			sources_exit(i);
+			return err;
+		}
+	}
+	return 0;
+}
+
 static int __init vmplat_init(void)
 {
 	int err;
 
-	err = vmplat_mem_cache_init();
+	err = vmplat_event_init();
 	if (err)
 		return err;
+	err = vmplat_mem_cache_init();
+	if (err)
+		goto err_event;
 	err = vmplat_copy_cache_init();
 	if (err)
 		goto err_mem_cache;
@@ -80,23 +120,39 @@ static int __init vmplat_init(void)
 	err = misc_register(&dev);
 	if (err)
 		goto err_fs;
+	err = sources_init();
+	if (err)
+		goto err_misc;
+	/* Last: events begin when everything is there that makes them. */
+	err = vmplat_netlink_init();
+	if (err)
+		goto err_sources;
 	return 0;
 
+err_sources:
+	sources_exit(ARRAY_SIZE(sources));
+err_misc:
+	misc_deregister(&dev);
 err_fs:
 	vmplat_fs_exit();
 err_copy_cache:
 	vmplat_copy_cache_exit();
 err_mem_cache:
 	vmplat_mem_cache_exit();
+err_event:
+	vmplat_event_exit();
 	return err;
 }
 
 static void __exit vmplat_exit(void)
 {
+	vmplat_netlink_exit();
+	sources_exit(ARRAY_SIZE(sources));
 	misc_deregister(&dev);
 	vmplat_fs_exit();
 	vmplat_copy_cache_exit();
 	vmplat_mem_cache_exit();
+	vmplat_event_exit();	/* nothing is left that could cause one */
 }
 
 module_init(vmplat_init);

@@ -73,6 +73,7 @@ struct inode *vmplat_mem_alloc_inode(struct super_block *sb)
 	mem->room_seq = 0;
 	atomic64_set(&mem->room_wait_ns, 0);
 	mem->fill = NULL;
+	vmplat_event_mem_init(mem);
 	return &mem->inode;
 }
 
@@ -86,6 +87,7 @@ void vmplat_mem_evict(struct inode *inode)
 {
 	struct vmplat_mem *mem = vmplat_mem(inode);
 
+	vmplat_event_mem_removed(mem);
 	truncate_inode_pages_final(&inode->i_data);
 	vmplat_mem_uncharge_removed(mem);
 	clear_inode(inode);
@@ -215,6 +217,7 @@ int vmplat_mem_resize(struct vmplat_mem *mem, loff_t bytes)
 		i_size_write(inode, bytes);
 	}
 	mem->nr_pages = nr;
+	vmplat_event_mem_changed(mem);
 unlock:
 	mutex_unlock(&mem->lock);
 	return err;

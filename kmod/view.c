@@ -81,6 +81,8 @@ struct vmplat_view {
 	u64 nr_protected;
 	struct mutex lock;		/* @committed */
 	bool committed;
+	u64 event_id;
+	bool side_high;			/* three quarters of @side_limit were used */
 	struct work_struct drop_work;	/* frees the copies of a broken view */
 	struct vmplat_view_part parts[];
 };
@@ -149,8 +151,21 @@ static void drop_work(struct work_struct *work)
  */
 static void break_view(struct vmplat_view *view, int state)
 {
-	if (cmpxchg(&view->state, VMPLAT_VIEW_OK, state) == VMPLAT_VIEW_OK)
-		schedule_work(&view->drop_work);
+	if (cmpxchg(&view->state, VMPLAT_VIEW_OK, state) != VMPLAT_VIEW_OK)
+		return;
+	schedule_work(&view->drop_work);
+	vmplat_event_view_changed(view, VMPLAT_ACTION_BROKEN);
+}
+
+/* Once in the life of a view: time to read it, or to think about its end. */
+static void tell_side_high(struct vmplat_view *view, s64 now)
+{
+	u64 limit = view->side_limit;
+
+	if (!limit || now < limit - limit / 4 || READ_ONCE(view->side_high))
+		return;
+	WRITE_ONCE(view->side_high, true);
+	vmplat_event_view_changed(view, VMPLAT_ACTION_SIDE_HIGH);
 }
 
 /*
@@ -170,6 +185,7 @@ static bool charge_side(struct vmplat_view *view, struct folio *folio,
 	}
 	while (now > peak && !atomic64_try_cmpxchg(&view->side_peak, &peak, now))
 		;
+	tell_side_high(view, now);
 	return true;
 }
 
@@ -468,6 +484,7 @@ static void borrow(struct vmplat_view_part *part)
 	log->nr_lent = part->nr_marks;
 	log->view_busy = true;
 	part->borrowed = true;
+	vmplat_event_log_taken(log);
 	vmplat_log_rearm(part->mem);
 }
 
@@ -721,6 +738,7 @@ static void view_free(struct vmplat_view *view)
 {
 	u32 i;
 
+	vmplat_event_view_removed(view);
 	for (i = 0; i < view->nr_parts; i++) {
 		struct vmplat_view_part *part = &view->parts[i];
 
@@ -807,6 +825,7 @@ static struct vmplat_view *view_alloc(const struct vmplat_view_create *arg,
 	if (!view)
 		return ERR_PTR(-ENOMEM);
 	view->flags = arg->flags;
+	view->event_id = vmplat_event_new_id();
 	view->side_limit = arg->side_bytes;
 	mutex_init(&view->lock);
 	INIT_WORK(&view->drop_work, drop_work);
@@ -879,6 +898,7 @@ static int create(struct vmplat_cmd *cmd, const struct vmplat_view_mem *mems)
 	arg->out_bytes = view->nr_pages << PAGE_SHIFT;
 	arg->out_blocked_ns = view->blocked_ns;
 	arg->out_nr_dirty = view->nr_protected;
+	vmplat_event_view_created(view);
 	cmd->new_file = file;
 free_order:
 	kfree(order);
@@ -900,6 +920,28 @@ int vmplat_view_create(struct vmplat_cmd *cmd)
 	err = create(cmd, mems);
 	kfree(mems);
 	return err;
+}
+
+/* ---- events --------------------------------------------------------------------- */
+
+u64 vmplat_view_id(const struct vmplat_view *view)
+{
+	return view->event_id;
+}
+
+/* vmplat_view_describe - what an event says of @view now; must not sleep */
+void vmplat_view_describe(const struct vmplat_view *view,
+			  struct vmplat_view_desc *desc)
+{
+	u32 i;
+
+	desc->bytes = view->nr_pages << PAGE_SHIFT;
+	desc->side_limit = view->side_limit;
+	desc->state = READ_ONCE(view->state);
+	desc->side_high = READ_ONCE(view->side_high);
+	desc->nr_mems = view->nr_parts;
+	for (i = 0; i < view->nr_parts; i++)
+		desc->mems[i] = view->parts[i].mem->id;
 }
 
 /* ---- commands -------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
  * What the files of this module share. Arrows run one way:
  *
  *   main -> ioctl -> { fs, log, view, fill } -> { dirty -> pinnable, pool } -> mem -> compat
+ *   main -> netlink -> event <- source_*, and from the objects by hooks of one line
  *   file (the memory file's operations) -> view, fill, dirty, mem
  *
  * Lock order, outermost first:
@@ -16,6 +17,7 @@
  *   folio lock                makes PTEs writable, write-protects, saves copies
  *   xa_lock, fill->lock,      leaves
  *   locks of a pool's list
+ *   event.c's lock            the leaf of all, taken anywhere
  *
  * mmap_lock is outside freeze_sem (faults) and never taken below mem->lock:
  * nothing copies to or from user space while it holds mem->lock or deeper.
@@ -41,6 +43,7 @@
 #include <linux/vmplat.h>
 
 #include "compat.h"
+#include "event.h"
 
 struct seq_file;
 struct vm_fault;
@@ -128,6 +131,9 @@ struct vmplat_mem {
 	atomic64_t room_wait_ns;
 
 	struct vmplat_fill *fill;	/* set once, under @lock */
+
+	u64 event_at;			/* @lock to write: @nr_dirty worth an event */
+	struct work_struct event_work;
 };
 
 static inline struct vmplat_mem *vmplat_mem(const struct inode *inode)
@@ -240,6 +246,8 @@ struct vmplat_log {
 	u64 nr_borrowed;
 	u64 nr_lent;			/* marks a view part has borrowed */
 	bool view_busy;			/* such a part exists */
+	u64 event_id;			/* 0 before there was an event of it */
+	bool reached;			/* the event said: as many as @threshold */
 	u8 id[VMPLAT_ID_BYTES];
 };
 
@@ -258,6 +266,9 @@ extern struct rw_semaphore vmplat_freeze_order;
 
 int vmplat_view_create(struct vmplat_cmd *cmd);
 void vmplat_view_free(struct inode *inode);
+u64 vmplat_view_id(const struct vmplat_view *view);
+void vmplat_view_describe(const struct vmplat_view *view,
+			  struct vmplat_view_desc *desc);
 int vmplat_write_begin(struct vmplat_mem *mem, struct folio *folio);
 int vmplat_punch_begin(struct vmplat_mem *mem, pgoff_t first, pgoff_t nr);
 void vmplat_punch_end(struct vmplat_mem *mem);
@@ -270,6 +281,7 @@ pgoff_t vmplat_fill_next_missing(struct vmplat_mem *mem, pgoff_t index);
 void vmplat_fill_supplied(struct vmplat_mem *mem, pgoff_t index);
 int vmplat_fill_wait(struct vmplat_mem *mem, pgoff_t index);
 bool vmplat_fill_is_dead(struct vmplat_mem *mem);
+enum vmplat_fill_state vmplat_fill_state(struct vmplat_mem *mem);
 void vmplat_fill_free(struct vmplat_fill *fill);
 
 /* ---- file.c, fs.c --------------------------------------------------------- */
@@ -345,6 +357,9 @@ struct vmplat_ioctl_op {
 
 long vmplat_ioctl(struct file *file, unsigned int cmd, unsigned long uarg,
 		  const struct vmplat_ioctl_op *ops, size_t nr_ops);
+/* main.c */
+bool vmplat_is_device(const struct file *file);
+
 int vmplat_check_range(u64 first, u64 nr, u64 limit);
 
 #endif /* VMPLAT_KMOD_H */
