@@ -21,6 +21,7 @@
 #include <sys/types.h>
 
 #include <linux/vmplat.h>
+#include <linux/vmplat_netlink.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -247,6 +248,209 @@ const struct vmplat_fact *vmplat_image_find(const struct vmplat_image *img, cons
 size_t vmplat_image_nr_parts(const struct vmplat_image *img);
 /** vmplat_image_part - the @i-th image within this one, or NULL; lives as long as @img */
 const struct vmplat_image *vmplat_image_part(const struct vmplat_image *img, size_t i);
+/* ---- events ------------------------------------------------------------- */
+
+struct vmplat_events;
+
+/**
+ * enum vmplat_event_kind - what a callback is told
+ * @VMPLAT_EVENT_CHANGED: something happened; @object replaces any of the same
+ *	class and id, or is the last word of one that is gone
+ * @VMPLAT_EVENT_RESET: forget all objects: events were lost, or this is the
+ *	beginning, and what there is follows
+ * @VMPLAT_EVENT_PRESENT: an object there is; changes may follow for it at once
+ * @VMPLAT_EVENT_SYNC: since the reset, all objects have been told
+ * @VMPLAT_EVENT_DOWN: the module was unloaded; a reset follows when it is back
+ */
+enum vmplat_event_kind {
+	VMPLAT_EVENT_CHANGED,
+	VMPLAT_EVENT_RESET,
+	VMPLAT_EVENT_PRESENT,
+	VMPLAT_EVENT_SYNC,
+	VMPLAT_EVENT_DOWN,
+};
+
+/**
+ * struct vmplat_event - one call of a callback
+ * @kind: &enum vmplat_event_kind; only @epoch and @seq have a meaning unless it is
+ *	CHANGED or PRESENT
+ * @epoch: which life of the module @seq counts in
+ * @seq: place among all events; of a PRESENT object, the last event it contains
+ *	for certain
+ * @class_: &enum vmplat_class
+ * @action: &enum vmplat_action, 0 for a PRESENT object
+ * @id: tells the objects of a class apart
+ * @born: @seq with which the object came, 0 if it was there before the module
+ * @time_ns: CLOCK_BOOTTIME; CHANGED only
+ * @gone: the object is no more
+ * @pid: the process that caused it, 0 if none did
+ * @comm: its name, or ""
+ * @has_owner: @owner is meant
+ * @owner: user whom the object belongs to
+ * @object: its attributes as they came, for vmplat_event_field()
+ * @object_bytes: length of @object
+ */
+struct vmplat_event {
+	enum vmplat_event_kind kind;
+	uint64_t epoch;
+	uint64_t seq;
+	uint32_t class_;
+	uint32_t action;
+	uint64_t id;
+	uint64_t born;
+	uint64_t time_ns;
+	bool gone;
+	bool has_owner;
+	uint32_t pid;
+	uint32_t owner;
+	const char *comm;
+	const void *object;
+	size_t object_bytes;
+};
+
+/** vmplat_event_fn - called for each event; other than 0 ends vmplat_events_read() */
+typedef int vmplat_event_fn(const struct vmplat_event *event, void *data);
+
+/**
+ * struct vmplat_event_filter - which events a reader wants
+ * @classes: set of 1 << &enum vmplat_class; 0 for all that the caller may see
+ * @by_id: only objects with @id
+ * @by_owner: only objects of user @owner
+ */
+struct vmplat_event_filter {
+	uint32_t classes;
+	bool by_id;
+	bool by_owner;
+	uint64_t id;
+	uint32_t owner;
+};
+
+/**
+ * struct vmplat_event_position - how far a reader has come; to be saved
+ * @epoch: 0 before the first event
+ * @seq: every event up to this one has been told
+ */
+struct vmplat_event_position {
+	uint64_t epoch;
+	uint64_t seq;
+};
+
+/**
+ * enum vmplat_events_flags - where vmplat_events_open() begins
+ * @VMPLAT_EVENTS_F_NEW: with what happens next; not with what there is
+ */
+enum vmplat_events_flags {
+	VMPLAT_EVENTS_F_NEW	= 1 << 0,
+};
+
+/**
+ * vmplat_events_open - listen
+ * @events: the new handle
+ * @dev: shows the right to know of virtual machines; NULL for hardware only, or
+ *	with CAP_NET_ADMIN. Must stay open as long as @events is.
+ * @filter: NULL for all
+ * @from: where an earlier reader with this filter had got to; NULL or an epoch
+ *	of 0 to begin with a reset and all objects
+ * @flags: &enum vmplat_events_flags, without @from
+ *
+ * Whoever does what the callback says, in order, has the same objects as the
+ * kernel after each call of vmplat_events_read(). Where events were lost (a full
+ * receive buffer, a module reloaded, a position too old) they are fetched again,
+ * or it says reset and tells all objects anew.
+ *
+ * -ENOENT: the module is not loaded; -EPERM: no right to these classes.
+ */
+int vmplat_events_open(struct vmplat_events **events, struct vmplat *dev,
+		       const struct vmplat_event_filter *filter,
+		       const struct vmplat_event_position *from, uint32_t flags);
+void vmplat_events_close(struct vmplat_events *events);
+/**
+ * vmplat_events_fd - for poll(): readable when vmplat_events_read() has work
+ *
+ * Call it once before the first poll(): there may be work without any message.
+ */
+int vmplat_events_fd(const struct vmplat_events *events);
+/**
+ * vmplat_events_read - tell what there is, without waiting
+ *
+ * Returns how often @fn was called; when @fn returned other than 0, that, and the
+ * event counts as told; or -errno. In both these cases there may be more to tell
+ * without the descriptor being readable: call it again.
+ */
+int vmplat_events_read(struct vmplat_events *events, vmplat_event_fn *fn,
+		       void *data);
+/** vmplat_events_position - to be saved once what was told has been acted on */
+struct vmplat_event_position
+vmplat_events_position(const struct vmplat_events *events);
+/** vmplat_events_replays - how often events were lost and fetched again */
+uint64_t vmplat_events_replays(const struct vmplat_events *events);
+
+/**
+ * enum vmplat_field_type - which member of a field has its value
+ */
+enum vmplat_field_type {
+	VMPLAT_FIELD_NUMBER,
+	VMPLAT_FIELD_SIGNED,
+	VMPLAT_FIELD_STRING,
+	VMPLAT_FIELD_FLAG,
+	VMPLAT_FIELD_BYTES,
+};
+
+/**
+ * struct vmplat_field - one attribute of an object
+ * @name: as in the specification of the family: "driver", "numa-node"
+ * @attr: its number: VMPLAT_NL_PCI_DRIVER
+ * @type: &enum vmplat_field_type; a FLAG is there, or is not
+ * @word: the number as a word, if it is one of an enumeration, else NULL
+ * @list: there may be several with this name
+ */
+struct vmplat_field {
+	const char *name;
+	uint32_t attr;
+	enum vmplat_field_type type;
+	uint64_t number;
+	int64_t signed_number;
+	const char *string;
+	const uint8_t *bytes;
+	size_t nr_bytes;
+	const char *word;
+	bool list;
+};
+
+/**
+ * vmplat_event_field - the attributes of an object, one after the other
+ * @pos: 0 at first
+ *
+ * Returns 1 with a field, 0 at the end. Attributes that this library does not
+ * know are left out.
+ */
+int vmplat_event_field(const struct vmplat_event *event, size_t *pos,
+		       struct vmplat_field *field);
+/** vmplat_class_name - "pci"; NULL if there is no such class */
+const char *vmplat_class_name(uint32_t class_);
+/** vmplat_class_of - the class of a name, 0 if there is none */
+uint32_t vmplat_class_of(const char *name);
+/** vmplat_action_name - "add"; NULL if there is no such action */
+const char *vmplat_action_name(uint32_t action);
+
+struct vmplat_report;
+
+/**
+ * vmplat_report_new - let the world know of a VM
+ * @name: 1 to VMPLAT_VM_NAME_MAX bytes
+ * @state: &enum vmplat_vm_state
+ * @mem_ids: ids of its memories, as events tell them; may be NULL
+ *
+ * The VM vanishes with this handle, or with the process.
+ */
+int vmplat_report_new(struct vmplat_report **report, struct vmplat *dev,
+		      const char *name, uint32_t state, const uint64_t *mem_ids,
+		      size_t nr_mems);
+/** vmplat_report_state - the VM is in another state now */
+int vmplat_report_state(struct vmplat_report *report, uint32_t state);
+/** vmplat_report_id - the id of the VM in events */
+uint64_t vmplat_report_id(const struct vmplat_report *report);
+void vmplat_report_close(struct vmplat_report *report);
 
 #ifdef __cplusplus
 }
