@@ -10,6 +10,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -42,6 +43,12 @@ def qmp(command, arguments=None, check=True):
     return json.loads(p.stdout) if p.stdout.strip() else {}
 
 
+def modprobe(name):
+    """The kernel knows by which program its modules are found."""
+    with open("/proc/sys/kernel/modprobe") as f:
+        return subprocess.run([f.read().strip(), name], capture_output=True).returncode == 0
+
+
 def write(path, text):
     with open(path, "w") as f:
         f.write(text)
@@ -51,7 +58,8 @@ class Reader:
     """The events, and the objects that come of them."""
 
     def __init__(self):
-        self.p = subprocess.Popen(["vmplat", "events", "--resume", "/tmp/position", "--json"], stdout=subprocess.PIPE,
+        self.position = tempfile.mktemp()
+        self.p = subprocess.Popen(["vmplat", "events", "--resume", self.position, "--json"], stdout=subprocess.PIPE,
                                   text=True)
         self.lines = queue.Queue()
         self.objects = {}
@@ -107,7 +115,7 @@ def test_pci(r):
     ok(not e["gone"] and e["born"] == e["seq"], "it is born with this event")
     driver = "/sys/bus/pci/devices/%s/driver" % address
     if not os.path.exists(driver):
-        subprocess.run(["modprobe", "virtio_pci"])
+        modprobe("virtio_pci")
     r.wait("its driver takes it", is_event("pci", "bind", address=address, driver="virtio-pci"))
     write(driver + "/unbind", address)
     e = r.wait("unbind", is_event("pci", "unbind", address=address))
@@ -159,7 +167,7 @@ def test_dimm(r):
 
 
 def test_virtio_mem(r):
-    if subprocess.run(["modprobe", "virtio_mem"], capture_output=True).returncode:
+    if not modprobe("virtio_mem"):
         return skip("there is no virtio_mem in this kernel")
     qmp("object-add", {"qom-type": "memory-backend-ram", "id": "vm1", "size": 1 << 30})
     qmp("device_add", {"driver": "virtio-mem-pci", "id": "vmem", "memdev": "vm1", "bus": "rp2"})
@@ -216,6 +224,7 @@ def main():
         k for k in r.objects.items() if k not in state().items()])
     r.p.terminate()
     r.p.wait()
+    os.unlink(r.position)
     print("1..%d" % count)
     sys.exit(1 if failed else 0)
 
