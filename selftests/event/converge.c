@@ -327,8 +327,11 @@ int main(int argc, char **argv)
 	   (unsigned long long)replays);
 	diag("%llu events in %.1f s, seed %llu", (unsigned long long)sh->made,
 	     t1.tv_sec - t0.tv_sec + (t1.tv_nsec - t0.tv_nsec) / 1e9, (unsigned long long)seed);
-	ok(resets > NR_READERS, "and some were lost for good (%llu resets)",
-	   (unsigned long long)resets);
+	if (nr >= 20000)
+		ok(resets > NR_READERS, "and some were lost for good (%llu resets)",
+		   (unsigned long long)resets);
+	else
+		skip("%llu events do not overrun the ring", (unsigned long long)nr);
 	diag("%u objects", fresh.nr);
 	return done();
 }

@@ -128,12 +128,23 @@ def test_pci(r):
     ok(e and e["gone"], "and is gone")
 
 
+def present_cpus():
+    with open("/sys/devices/system/cpu/present") as f:
+        return f.read()
+
+
 def test_cpu(r):
     free = [s for s in qmp("query-hotpluggable-cpus") if "qom-path" not in s]
     if not free:
         return skip("no CPU can be plugged here")
     slot = free[-1]
+    before = present_cpus()
     qmp("device_add", dict(slot["props"], driver=slot["type"], id="cpu-x"))
+    end = time.time() + LIMIT
+    while present_cpus() == before and time.time() < end:
+        time.sleep(0.2)
+    if present_cpus() == before:
+        return skip("this kernel does not take the CPU that was plugged")
     e = r.wait("a CPU is plugged", is_event("cpu", "add"))
     if not e:
         return
