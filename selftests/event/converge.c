@@ -144,8 +144,9 @@ static int on_event(const struct vmplat_event *e, void *data)
 static void stall(struct reading *rd)
 {
 	uint32_t nr = chance(&rd->rnd);
+	bool rare = !atomic_load(&rd->r->stalls) || nr % 3 == 0;
 	uint64_t until = atomic_load(&sh->made) +
-			 (nr % 3 ? 300 + nr % 2000 : 8500 + nr % 1000);
+			 (rare ? 12000 : 300 + nr % 2000);
 	struct timespec ms = { .tv_nsec = 1000000 };
 
 	atomic_fetch_add(&rd->r->stalls, 1);
