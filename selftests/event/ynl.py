@@ -75,7 +75,9 @@ def refused(family, op, args, text, what, dump=False):
         answer = family.dump(op, args) if dump else family.do(op, args)
         ok(False, what, "it was accepted: %s" % answer)
     except NlError as e:
-        ok(text in str(e), what, str(e))
+        # Linux 6.1 has no words for what is refused before a dump begins.
+        wordless = dump and os.uname().release.startswith("6.1.")
+        ok(wordless or text in str(e), what, str(e))
 
 
 def test_module():
