@@ -146,6 +146,31 @@ static void watch_dirty(int mem, size_t pages, size_t nr)
 	free(bits);
 }
 
+/* Where the guest's memory has the first page of its program. */
+static off_t first_page(const uint64_t *image, size_t pages)
+{
+	uint64_t magic = load_magic();
+
+	for (size_t p = 0; p < pages; p++, image += LOAD_WORDS)
+		if (image[LOAD_MAGIC] == magic && !image[LOAD_INDEX])
+			return p * PAGE;
+	bail("the guest's program is not in the image");
+}
+
+/* Wait until the program is in a later round than @g: marks may be anybody's. */
+static bool wait_round(int mem, const char *image, size_t bytes, int64_t g)
+{
+	off_t at = first_page((const uint64_t *)image, bytes / PAGE) + LOAD_HEAD * 8;
+	uint64_t end = now_ns() + WAIT_MS * 1000000ULL, now = g;
+
+	while (need(read_all(mem, &now, sizeof(now), at)) >= 0 && (int64_t)now <= g) {
+		if (now_ns() > end)
+			return false;
+		usleep(100000);
+	}
+	return true;
+}
+
 /* An increment on top of @image; the result must be what the view shows in full. */
 static int64_t chain(int mem, int log, const uint8_t *base, const uint8_t *id, char *image,
 		     char *full, size_t bytes, size_t nr)
@@ -188,8 +213,10 @@ static void watch_frozen(int mem, size_t bytes, size_t nr)
 	works(view_commit(view, first_id), "committed");
 	close(view);
 
+	ok(wait_round(mem, image, bytes, g), "the guest goes on to the next round");
 	later = chain(mem, log, first_id, second_id, image, full, bytes, nr);
 	ok(later > g, "the guest is further by then");
+	ok(wait_round(mem, image, bytes, later), "and to the next");
 	g = chain(mem, log, second_id, third_id, image, full, bytes, nr);
 	ok(g > later, "and further still");
 	fails(freeze(mem, log, no_id, VMPLAT_VIEW_F_INCREMENT), ESTALE,
