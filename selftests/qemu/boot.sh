@@ -42,12 +42,14 @@ wait_for() {
 		sleep 0.2
 	done
 }
-finish() {	# tell the guest's program to end, and see it do so
-	echo >"$dir/keys.$1"
+# tell the guest's program to end, and see it do so; a QEMU that is gone reads no keys, and must not be waited for
+finish() {
+	timeout 30 sh -c 'echo >"$1"' sh "$dir/keys.$1" || { echo "# QEMU $1 is gone:"; last_words "$1"; return 1; }
 	wait_for 300 grep -q 'load: done' "$dir/console.$1"
 	grep 'load: [^r]' "$dir/console.$1" | tr -d '\r' | diag
 	grep -q 'every page whole' "$dir/console.$1"
 }
+last_words() { tail -n 30 "$dir/console.$1" "$dir/qemu.$1" 2>/dev/null | tr -d '\r' | diag; }
 rounds() { tr -d '\r' <"$1" | sed -n 's/^load: round \([0-9]*\)$/\1/p' | tail -n 1; }
 past_round() { [ "$(rounds "$1")" -ge "$2" ]; }
 
