@@ -45,11 +45,23 @@ wait_for() {
 # tell the guest's program to end, and see it do so; a QEMU that is gone reads no keys, and must not be waited for
 finish() {
 	timeout 30 sh -c 'echo >"$1"' sh "$dir/keys.$1" || { echo "# QEMU $1 is gone:"; last_words "$1"; return 1; }
-	wait_for 300 grep -q 'load: done' "$dir/console.$1"
+	wait_for 120 grep -q 'load: done' "$dir/console.$1" || post_mortem "$1" "$2"
 	grep 'load: [^r]' "$dir/console.$1" | tr -d '\r' | diag
 	grep -q 'every page whole' "$dir/console.$1"
 }
 last_words() { tail -n 30 "$dir/console.$1" "$dir/qemu.$1" 2>/dev/null | tr -d '\r' | diag; }
+# where a guest that does not go on is: its CPU twice, its interrupt controllers, the threads of its QEMU
+post_mortem() {
+	local q t
+	last_words "$1"
+	for q in 'info status' 'info registers' 'info lapic' 'info pic' 'info registers'; do
+		printf '{"execute":"qmp_capabilities"}\n{"execute":"human-monitor-command","arguments":{"command-line":"%s"}}\n' "$q" |
+			timeout 20 socat -t 10 - "UNIX-CONNECT:$dir/qmp.$1" | tail -n 1 | sed 's/\\r\\n/\n/g' | diag
+	done
+	for t in /proc/"$2"/task/*; do
+		echo "# ${t##*/} $(cat "$t/comm") $(cut -d' ' -f3,14,15 "$t/stat") $(cat "$t/wchan")"
+	done
+}
 rounds() { tr -d '\r' <"$1" | sed -n 's/^load: round \([0-9]*\)$/\1/p' | tail -n 1; }
 past_round() { [ "$(rounds "$1")" -ge "$2" ]; }
 
@@ -119,7 +131,7 @@ rm -f "$mnt/private"
 
 qemu first "mem-path=$mnt/first,share=on"
 first=$last
-wait_for 240 past_round "$dir/console.first" 2 || bail "the guest does not come up"
+wait_for 240 past_round "$dir/console.first" 2 || { post_mortem first "$first"; bail "the guest does not come up"; }
 check 0 "a stock guest runs on vmplatfs under KVM"
 adopt < <("$programs/observe" "$mnt/first" $mib)
 
@@ -138,12 +150,13 @@ wait "$image"
 check $? "the memory of that instant is copied while the guest goes on"
 qmp_close
 
-finish first
+finish first "$first"
 check $? "the guest finishes undisturbed"
 wait_for 30 eval "! kill -0 $first" || kill -KILL "$first"
 rm -f "$mnt/first"
 
 qemu second "mem-path=$mnt/second,share=on" -incoming defer
+second=$last
 qmp_open second
 capability x-ignore-shared && qmp migrate-incoming "{\"uri\":\"file:$dir/state\"}" || bail "incoming"
 wait_for 60 migrated || qmp query-migrate
@@ -152,8 +165,10 @@ wait_for 60 runs
 check $? "a second QEMU takes image and state"
 qmp_close
 wait_for 120 past_round "$dir/console.second" $((at + 2))
-check $? "the second guest is past round $at, where the first was"
-finish second
+past=$?
+[ $past = 0 ] || post_mortem second "$second"
+check $past "the second guest is past round $at, where the first was"
+finish second "$second"
 check $? "the second guest finishes too"
 diag <"$dir/qemu.second"
 echo "1..$n"

@@ -33,7 +33,7 @@ static void method_ej0(struct aml *b, unsigned int bit, const char *ejected)
 {
 	size_t m = aml_method(b, "_EJ0", 1);
 
-	aml_store(b);
+	aml_op(b, AML_STORE);
 	aml_int(b, 1u << bit);
 	aml_ref(b, ejected);
 	aml_pkg_end(b, m);
@@ -69,32 +69,35 @@ void acpi_hotplug_pci(struct aml *b)
 	}
 }
 
+/* @to = @v @op @n */
+static void var_op_int(struct aml *b, enum aml_op op, unsigned int v, uint32_t n, unsigned int to)
+{
+	aml_op(b, op);
+	aml_var(b, v);
+	aml_int(b, n);
+	aml_var(b, to);
+}
+
+/* @to = @v @op @w */
+static void var_op_var(struct aml *b, enum aml_op op, unsigned int v, unsigned int w, unsigned int to)
+{
+	aml_op(b, op);
+	aml_var(b, v);
+	aml_var(b, w);
+	aml_var(b, to);
+}
+
 /* Method(HOST, 3): one word of unit, event and status */
 static void method_host(struct aml *b)
 {
 	size_t m = aml_method(b, "HOST", 3);
 
-	aml_shl(b);
-	aml_var(b, AML_ARG(0));
-	aml_int(b, 24);
-	aml_var(b, AML_LOCAL(0));
-	aml_and(b);
-	aml_var(b, AML_ARG(1));
-	aml_int(b, 0xff);
-	aml_var(b, AML_LOCAL(1));
-	aml_shl(b);
-	aml_var(b, AML_LOCAL(1));
-	aml_int(b, 8);
-	aml_var(b, AML_LOCAL(1));
-	aml_or(b);
-	aml_var(b, AML_LOCAL(0));
-	aml_var(b, AML_LOCAL(1));
-	aml_var(b, AML_LOCAL(0));
-	aml_and(b);
-	aml_var(b, AML_ARG(2));
-	aml_int(b, 0xff);
-	aml_var(b, AML_LOCAL(1));
-	aml_or(b);
+	var_op_int(b, AML_SHL, AML_ARG(0), 24, AML_LOCAL(0));
+	var_op_int(b, AML_AND, AML_ARG(1), 0xff, AML_LOCAL(1));
+	var_op_int(b, AML_SHL, AML_LOCAL(1), 8, AML_LOCAL(1));
+	var_op_var(b, AML_OR, AML_LOCAL(0), AML_LOCAL(1), AML_LOCAL(0));
+	var_op_int(b, AML_AND, AML_ARG(2), 0xff, AML_LOCAL(1));
+	aml_op(b, AML_OR);
 	aml_var(b, AML_LOCAL(0));
 	aml_var(b, AML_LOCAL(1));
 	aml_ref(b, "OSTR");
@@ -106,7 +109,7 @@ static void method_hcrs(struct aml *b)
 {
 	size_t m = aml_method(b, "HCRS", 2), buf, size_at;
 
-	aml_store(b);
+	aml_op(b, AML_STORE);
 	buf = aml_buffer(b, &size_at);
 	aml_res_mem64(b);
 	aml_buffer_end(b, buf, size_at);
@@ -114,21 +117,18 @@ static void method_hcrs(struct aml *b)
 	aml_qword_field(b, AML_LOCAL(0), AML_MEM64_MIN, "MIN_");
 	aml_qword_field(b, AML_LOCAL(0), AML_MEM64_MAX, "MAX_");
 	aml_qword_field(b, AML_LOCAL(0), AML_MEM64_LEN, "LEN_");
-	aml_store(b);
+	aml_op(b, AML_STORE);
 	aml_var(b, AML_ARG(0));
 	aml_ref(b, "MIN_");
-	aml_store(b);
+	aml_op(b, AML_STORE);
 	aml_var(b, AML_ARG(1));
 	aml_ref(b, "LEN_");
-	aml_add(b);
-	aml_var(b, AML_ARG(0));
-	aml_var(b, AML_ARG(1));
-	aml_var(b, AML_LOCAL(1));
-	aml_subtract(b);
+	var_op_var(b, AML_ADD, AML_ARG(0), AML_ARG(1), AML_LOCAL(1));
+	aml_op(b, AML_SUBTRACT);
 	aml_var(b, AML_LOCAL(1));
 	aml_int(b, 1);
 	aml_ref(b, "MAX_");
-	aml_return(b);
+	aml_op(b, AML_RETURN);
 	aml_var(b, AML_LOCAL(0));
 	aml_pkg_end(b, m);
 }
@@ -151,11 +151,11 @@ static void mem_device(struct aml *b, unsigned int n)
 	aml_field(b, "STAT", 32);
 	aml_pkg_end(b, f);
 	m = aml_method(b, "_STA", 0);
-	aml_return(b);
+	aml_op(b, AML_RETURN);
 	aml_ref(b, "STAT");
 	aml_pkg_end(b, m);
 	m = aml_method(b, "_CRS", 0);
-	aml_return(b);
+	aml_op(b, AML_RETURN);
 	aml_ref(b, "HCRS");
 	aml_ref(b, "BASE");
 	aml_ref(b, "LENG");
@@ -171,11 +171,11 @@ static void notify_if(struct aml *b, unsigned int bit, unsigned int nr_segs,
 {
 	size_t m = aml_if(b);
 
-	aml_and(b);
+	aml_op(b, AML_AND);
 	aml_var(b, AML_LOCAL(0));
 	aml_int(b, 1u << bit);
 	aml_no_target(b);
-	aml_notify(b);
+	aml_op(b, AML_NOTIFY);
 	aml_path(b, nr_segs, path);
 	aml_int(b, event);
 	aml_pkg_end(b, m);
@@ -184,10 +184,10 @@ static void notify_if(struct aml *b, unsigned int bit, unsigned int nr_segs,
 /* read, acknowledge: what is asked for from here on raises the line again */
 static void take(struct aml *b, const char *reg)
 {
-	aml_store(b);
+	aml_op(b, AML_STORE);
 	aml_ref(b, reg);
 	aml_var(b, AML_LOCAL(0));
-	aml_store(b);
+	aml_op(b, AML_STORE);
 	aml_var(b, AML_LOCAL(0));
 	aml_ref(b, reg);
 }

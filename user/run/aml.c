@@ -182,46 +182,6 @@ void aml_field(struct aml *b, const char *name, unsigned int bits)
 
 /* ---- terms --------------------------------------------------------------------- */
 
-void aml_store(struct aml *b)
-{
-	aml_put8(b, 0x70);
-}
-
-void aml_return(struct aml *b)
-{
-	aml_put8(b, 0xa4);
-}
-
-void aml_and(struct aml *b)
-{
-	aml_put8(b, 0x7b);
-}
-
-void aml_or(struct aml *b)
-{
-	aml_put8(b, 0x7d);
-}
-
-void aml_shl(struct aml *b)
-{
-	aml_put8(b, 0x79);
-}
-
-void aml_add(struct aml *b)
-{
-	aml_put8(b, 0x72);
-}
-
-void aml_subtract(struct aml *b)
-{
-	aml_put8(b, 0x74);
-}
-
-void aml_notify(struct aml *b)
-{
-	aml_put8(b, 0x86);
-}
-
 size_t aml_if(struct aml *b)
 {
 	aml_put8(b, 0xa0);

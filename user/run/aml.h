@@ -2,7 +2,7 @@
 /*
  * ACPI tables and AML, written front to back into a buffer (ACPI 6.5, chapter 20).
  *
- * A term is written by calls in the order of its encoding: aml_store() begins one
+ * A term is written by calls in the order of its encoding: aml_op(AML_STORE) begins one
  * whose source and target follow. What has a length is bracketed by a begin, which
  * gives a handle, and its end. A buffer that is too small takes nothing more but
  * counts on: the caller compares len and cap once, at the end.
@@ -62,14 +62,17 @@ void aml_field(struct aml *b, const char *name, unsigned int bits);
 
 /* ---- terms: operands follow in the order given --------------------------------- */
 
-void aml_store(struct aml *b);		/* source, target */
-void aml_return(struct aml *b);		/* value */
-void aml_and(struct aml *b);		/* a, b, then AML_NO_TARGET or a target */
-void aml_or(struct aml *b);
-void aml_shl(struct aml *b);
-void aml_add(struct aml *b);
-void aml_subtract(struct aml *b);
-void aml_notify(struct aml *b);		/* object, number */
+enum aml_op {
+	AML_STORE	= 0x70,		/* source, target */
+	AML_ADD		= 0x72,		/* a, b, then AML_NO_TARGET or a target; so the next ones */
+	AML_SUBTRACT	= 0x74,
+	AML_SHL		= 0x79,
+	AML_AND		= 0x7b,
+	AML_OR		= 0x7d,
+	AML_NOTIFY	= 0x86,		/* object, number */
+	AML_RETURN	= 0xa4,		/* value */
+};
+#define aml_op(b, op)	aml_put8(b, op)
 size_t aml_if(struct aml *b);		/* predicate, body; then aml_pkg_end() */
 /* CreateQWordField(@buffer, @off, @name) */
 void aml_qword_field(struct aml *b, unsigned int buffer, unsigned int off, const char *name);
