@@ -1,26 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # The verbs of the command on a vmplatfs file that somebody is using.
-n=0 bad=0
-check() {	# NAME COMMAND...
-	local name=$1
-	shift
-	n=$((n + 1))
-	if "$@" >"$out" 2>&1; then echo "ok $n $name"; else
-		echo "not ok $n $name"
-		sed 's/^/# /' "$out"
-		bad=1
-	fi
-}
-status() { local want=$1; shift; "$@"; [ $? = "$want" ]; }
-says() { local text=$1; shift; "$@" 2>&1 | tee "$out.say" | grep -q -- "$text" || { cat "$out.say"; false; }; }
+. "$(dirname "$0")/../tap.sh"
 
-tmp=$(mktemp -d)
-out=$tmp/out
 m=$tmp/mnt
 mkdir "$m"
 mount -t vmplatfs -o size=256M none "$m"
-trap 'rm -f "$tmp/go"; wait; umount "$m"; rm -rf "$tmp"' EXIT
+clean_up() { rm -f "$tmp/go"; wait; umount "$m"; }
 
 check "info" says '"loaded": true' vmplat info --json
 check "info for people" says 'module interface' vmplat info
@@ -52,5 +38,4 @@ printf x | dd of="$m/sparse" bs=1 seek=5000000 conv=notrunc status=none
 check "two files" vmplat view -o "$tmp/both" "$m/sparse" "$m/a"
 check "one after the other" cmp "$tmp/both" <(cat "$m/sparse" "$m/a")
 check "holes stay holes" test "$(du -k "$tmp/both" | cut -f1)" -lt $((33 * 1024))
-echo "1..$n"
-exit $bad
+done_testing

@@ -199,6 +199,34 @@ static int member(int mem)
 	return 0;
 }
 
+static pid_t start_member(int mem)
+{
+	pid_t pid;
+
+	need(pipe2(ask, O_CLOEXEC));
+	need(pipe2(answer, O_CLOEXEC));
+	pid = need(fork());
+	if (!pid) {
+		close(ask[1]);
+		close(answer[0]);
+		_exit(member(mem));
+	}
+	close(ask[0]);
+	close(answer[1]);
+	return pid;
+}
+
+/* what it ended with */
+static int end_member(pid_t pid)
+{
+	int status;
+
+	close(ask[1]);
+	waitpid(pid, &status, 0);
+	close(answer[0]);
+	return status;
+}
+
 /* false if the member is dead */
 static bool tell(char what)
 {
@@ -222,7 +250,7 @@ static uint64_t cg_current(void)
 
 static void test_charge(void)
 {
-	int mem = need(mem_new(CG_NR * PAGE)), status;
+	int mem = need(mem_new(CG_NR * PAGE));
 	uint64_t before, after;
 	char text[32], *map;
 	pid_t pid;
@@ -232,16 +260,7 @@ static void test_charge(void)
 		skip("no memory cgroup");
 		return;
 	}
-	need(pipe2(ask, O_CLOEXEC));
-	need(pipe2(answer, O_CLOEXEC));
-	pid = need(fork());
-	if (!pid) {
-		close(ask[1]);
-		close(answer[0]);
-		_exit(member(mem));
-	}
-	close(ask[0]);
-	close(answer[1]);
+	pid = start_member(mem);
 
 	ok(tell('v'), "a member of a cgroup writes all pages of a view");
 	is_int(pooled(mem), CG_NR, "the pages stay");
@@ -266,47 +285,33 @@ static void test_charge(void)
 	ok(pooled(mem) < (int64_t)(CG_NR + NR), "which the pool has lost: %ld left", pooled(mem));
 	ok(pooled(mem) >= (int64_t)NR, "others' are left alone");
 
-	close(ask[1]);
-	waitpid(pid, &status, 0);
-	is_int(status, 0, "it ended well");
+	is_int(end_member(pid), 0, "it ended well");
 	drop_caches();
 	is_int(pooled(mem), 0, "nothing is kept");
 	ok(cg_current() < (CG_NR + SLACK) * PAGE, "nor charged: %lu KiB", cg_current() / 1024);
 	munmap(map, CG_NR * PAGE);
 	close(mem);
-	close(answer[0]);
 	rmdir(CG);
 }
 
 /* A cgroup that goes leaves its pages to its parent. */
 static void test_orphans(void)
 {
-	int mem = need(mem_new(CG_NR * PAGE)), status;
+	int mem = need(mem_new(CG_NR * PAGE));
 	pid_t pid;
 
 	if (mkdir(CG, 0755)) {
 		skip("no memory cgroup");
 		return;
 	}
-	need(pipe2(ask, O_CLOEXEC));
-	need(pipe2(answer, O_CLOEXEC));
-	pid = need(fork());
-	if (!pid) {
-		close(ask[1]);
-		close(answer[0]);
-		_exit(member(mem));
-	}
-	close(ask[0]);
-	close(answer[1]);
+	pid = start_member(mem);
 	ok(tell('v'), "a member of a cgroup leaves pages in the pool");
-	close(ask[1]);
-	waitpid(pid, &status, 0);
+	is_int(end_member(pid), 0, "it ended well");
 	works(rmdir(CG), "the cgroup goes");
 	is_int(pooled(mem), CG_NR, "its pages are still there");
 	drop_caches();
 	is_int(pooled(mem), 0, "and still found");
 	close(mem);
-	close(answer[0]);
 }
 
 int main(void)

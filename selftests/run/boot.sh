@@ -2,26 +2,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # Ways to start a kernel: unpacked by the runner or by itself, from the cache, as vmlinux, with more than 3 GiB of memory.
 # What the guest sees must be the same, and random addresses random. Runs in the test host.
-n=0 bad=0
-check() {	# NAME COMMAND...
-	local name=$1
-	shift
-	n=$((n + 1))
-	if "$@" >"$out" 2>&1; then echo "ok $n $name"; else
-		echo "not ok $n $name"
-		sed 's/^/# /' "$out"
-		bad=1
-	fi
-}
-not() { ! "$@"; }
-says() { local text=$1; shift; "$@" >"$out.say" 2>&1; cat "$out.say"; grep -q -- "$text" "$out.say"; }
+. "$(dirname "$0")/../tap.sh"
 
 top=$(cd "$(dirname "$0")/../.." && pwd)
-tmp=$(mktemp -d)
-out=$tmp/out
 export VMPLAT_RUN_DIR=$tmp/vms XDG_CACHE_HOME=$tmp/cache
 kept=$XDG_CACHE_HOME/vmplat/unpacked
-trap 'vmplat vm stop a 2>/dev/null; rm -rf "$tmp"' EXIT
+clean_up() { vmplat vm stop a 2>/dev/null; }
 
 # what a guest says about where it is; loadflags are byte 0x211 of the zero page, KASLR_FLAG is 2
 cat >"$tmp/script" <<'GUEST'
@@ -98,5 +84,4 @@ check "a program is no kernel" says "not a kernel" not vmplat run --kernel /bin/
 check "too little memory beside the initrd" says "give it more --memory\|give the guest more --memory" \
 	not vmplat run --kernel "$VMPLAT_GUEST_KERNEL" --initrd "$VMPLAT_GUEST_INITRD" --memory 48M
 check "none of it is left" not grep -q running <(vmplat vm list)
-echo "1..$n"
-exit $bad
+done_testing

@@ -5,26 +5,7 @@
 #
 # The guest is a shell that reads from its console, so that each step can wait for its end.
 top=$(cd "$(dirname "$0")/../.." && pwd)
-n=0 bad=0
-check() {	# NAME COMMAND...
-	local name=$1
-	shift
-	n=$((n + 1))
-	if "$@" >"$out" 2>&1; then echo "ok $n $name"; else
-		echo "not ok $n $name"
-		sed 's/^/# /' "$out"
-		bad=1
-	fi
-}
-not() { ! "$@"; }
-says() { local text=$1; shift; "$@" 2>&1 | tee "$out.say" | grep -q -- "$text" || { cat "$out.say"; false; }; }
-wait_for() {	# FILE PATTERN SECONDS
-	local end=$((SECONDS + $3))
-	until grep -qa -- "$2" "$1" 2>/dev/null; do
-		[ $SECONDS -lt $end ] || { tail -5 "$1"; return 1; }
-		sleep 0.1
-	done
-}
+. "$(dirname "$0")/../tap.sh"
 # Runs COMMAND in guest VM, prints what it says, returns its status.
 in_guest() {
 	local vm=$1 status seq=${EPOCHREALTIME//[.,]/}
@@ -39,10 +20,8 @@ device() { vmplat vm device "$@"; }
 memtotal() { in_guest "$1" "grep MemTotal /proc/meminfo" | awk '{ print $2 }'; }
 has() { device list "$1" | grep -q "^$2 .*$3"; }
 
-tmp=$(mktemp -d)
-out=$tmp/out
 export VMPLAT_RUN_DIR=$tmp/vms VMPLAT_STORE=$tmp/store VMPLAT_VM_DIR=$tmp/disks
-trap 'for v in a b; do vmplat vm stop $v 2>/dev/null; done; exec 7>&- 8>&-; wait; rm -rf "$tmp"' EXIT
+clean_up() { for v in a b; do vmplat vm stop $v 2>/dev/null; done; exec 7>&- 8>&-; wait; }
 start() {	# VM COMMAND...: its console at $tmp/VM.in and $tmp/VM.out
 	local vm=$1
 	shift
@@ -204,5 +183,4 @@ check "and the disk that was on its way" wait $late
 check "which is present now" has a data "blk *present *up"
 check "and the networks" in_guest a "test -e /sys/class/net/eth1"
 check "stop" vmplat vm stop a
-echo "1..$n"
-exit $bad
+done_testing

@@ -2,27 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # The life of a guest with two CPUs and a disk: boots, is paused, snapshotted while it works, killed, restored,
 # snapshotted again as an increment on what it came from, reset, powered off. Runs in the test host.
-n=0 bad=0
-check() {	# NAME COMMAND...
-	local name=$1
-	shift
-	n=$((n + 1))
-	if "$@" >"$out" 2>&1; then echo "ok $n $name"; else
-		echo "not ok $n $name"
-		sed 's/^/# /' "$out"
-		bad=1
-	fi
-}
-not() { ! "$@"; }
-says() { local text=$1; shift; "$@" 2>&1 | tee "$out.say" | grep -q -- "$text" || { cat "$out.say"; false; }; }
-# wait until the console in $1 has a line that matches $2, at most $3 seconds
-wait_for() {
-	local end=$((SECONDS + ${3:-120}))
-	until grep -q -- "$2" "$1" 2>/dev/null; do
-		[ $SECONDS -lt $end ] || { tail -5 "$1"; return 1; }
-		sleep 0.2
-	done
-}
+. "$(dirname "$0")/../tap.sh"
 ticks() { grep -c '^TICK' "$1" 2>/dev/null || true; }
 last() { grep '^TICK' "$1" | tail -1 | cut -d' ' -f2; }
 moves() {	# the guest of console $1 goes on: three more ticks
@@ -34,10 +14,8 @@ moves() {	# the guest of console $1 goes on: three more ticks
 }
 stands() { local a; a=$(ticks "$1"); sleep 3; [ "$(ticks "$1")" = "$a" ]; }
 
-tmp=$(mktemp -d)
-out=$tmp/out
 export VMPLAT_RUN_DIR=$tmp/vms VMPLAT_STORE=$tmp/store VMPLAT_VM_DIR=$tmp/disks
-trap 'for v in a b; do vmplat vm stop $v 2>/dev/null; done; rm -rf "$tmp"' EXIT
+clean_up() { for v in a b; do vmplat vm stop $v 2>/dev/null; done; }
 echo >"$tmp/disk.raw"	# the guest reads the first line: without one it reads all of the disk, byte by byte
 truncate -s 16M "$tmp/disk.raw"
 
@@ -111,5 +89,4 @@ check "a guest's reboot ends it when asked" timeout 280 vmplat run --no-reboot -
 	--kernel "$VMPLAT_GUEST_KERNEL" --initrd "$VMPLAT_GUEST_INITRD" --memory 128M --cmdline 'quiet script="true"' </dev/null
 check "memfd has no snapshots" says "memfd" sh -c 'vmplat run --name a --detach --console none --memory-backend memfd \
 	--kernel "$VMPLAT_GUEST_KERNEL" --memory 64M; vmplat vm snapshot a s9'
-echo "1..$n"
-exit $bad
+done_testing

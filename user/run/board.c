@@ -70,7 +70,7 @@ static int com1_init(struct vm *vm)
 		.name = "serial0", .version = 1, .ops = &com1_ops, .opaque = vm,
 	};
 	vm_device_add(vm, &vm->com1);
-	return bus_register_pio(vm, SERIAL_PORT, 8, &serial_bus_ops, vm->serial);
+	return bus_register(vm_bus(vm, VM_PIO), SERIAL_PORT, 8, &serial_bus_ops, vm->serial);
 }
 
 /* ---- keyboard controller: status says empty, command 0xfe resets ------------- */
@@ -90,7 +90,7 @@ static const struct bus_ops i8042_bus = { i8042_read, i8042_write };
 
 int i8042_init(struct vm *vm)
 {
-	return bus_register_pio(vm, 0x64, 1, &i8042_bus, vm);
+	return bus_register(vm_bus(vm, VM_PIO), 0x64, 1, &i8042_bus, vm);
 }
 
 int board_init(struct vm *vm)

@@ -20,24 +20,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct vm;
-
 struct bus_ops {
 	/* @off counts from the base of the range; @len is 1, 2, 4 or 8 */
 	uint64_t (*read)(void *opaque, uint64_t off, unsigned int len);
 	void (*write)(void *opaque, uint64_t off, unsigned int len, uint64_t val);
 };
-
-/* -EINVAL: empty or past the space's end; -EEXIST: the same range is taken */
-int bus_register_pio(struct vm *vm, uint64_t base, uint64_t len,
-		     const struct bus_ops *ops, void *opaque);
-int bus_register_mmio(struct vm *vm, uint64_t base, uint64_t len,
-		      const struct bus_ops *ops, void *opaque);
-/* base and length exactly as registered; no such range is no error */
-void bus_unregister_pio(struct vm *vm, uint64_t base, uint64_t len);
-void bus_unregister_mmio(struct vm *vm, uint64_t base, uint64_t len);
-
-/* ---- the space itself, for vm.c and tests -------------------------------- */
 
 struct bus_range {
 	uint64_t base, len;
@@ -54,8 +41,10 @@ struct bus {
 
 void bus_init(struct bus *bus, uint64_t end);
 void bus_exit(struct bus *bus);
+/* -EINVAL: empty or past the space's end; -EEXIST: the same range is taken */
 int bus_register(struct bus *bus, uint64_t base, uint64_t len,
 		 const struct bus_ops *ops, void *opaque);
+/* base and length exactly as registered; no such range is no error */
 void bus_unregister(struct bus *bus, uint64_t base, uint64_t len);
 uint64_t bus_read(struct bus *bus, uint64_t addr, unsigned int len);
 void bus_write(struct bus *bus, uint64_t addr, unsigned int len, uint64_t val);

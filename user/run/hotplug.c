@@ -256,7 +256,7 @@ static void op_destroy(void *opaque)
 {
 	struct hotplug *hp = opaque;
 
-	bus_unregister_pio(hp->vm, HOTPLUG_PORT, HOTPLUG_PORT_BYTES);
+	bus_unregister(vm_bus(hp->vm, VM_PIO), HOTPLUG_PORT, HOTPLUG_PORT_BYTES);
 	pthread_mutex_destroy(&hp->lock);
 	free(hp);
 }
@@ -281,7 +281,7 @@ int hotplug_new(struct vm *vm, struct hotplug **out)
 	hp->dev = (struct vm_device){
 		.name = "hotplug", .version = 1, .ops = &device_ops, .opaque = hp,
 	};
-	ret = bus_register_pio(vm, HOTPLUG_PORT, HOTPLUG_PORT_BYTES, &port_ops, hp);
+	ret = bus_register(vm_bus(vm, VM_PIO), HOTPLUG_PORT, HOTPLUG_PORT_BYTES, &port_ops, hp);
 	if (!ret)
 		ret = vm_device_add(vm, &hp->dev);
 	if (ret) {

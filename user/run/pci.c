@@ -122,6 +122,11 @@ static bool bar_wanted(const struct pci_dev *dev, unsigned int n, uint64_t *addr
 	return *addr && *addr <= limit - bar->size;
 }
 
+static struct bus *bar_bus(struct pci_dev *dev, const struct pci_bar *bar)
+{
+	return vm_bus(dev->bus->vm, bar_is_io(bar) ? VM_PIO : VM_MMIO);
+}
+
 static void bar_unmap(struct pci_dev *dev, unsigned int n)
 {
 	struct pci_bar *bar = &dev->bar[n];
@@ -130,10 +135,7 @@ static void bar_unmap(struct pci_dev *dev, unsigned int n)
 		return;
 	if (dev->ops && dev->ops->bar_unmapped)
 		dev->ops->bar_unmapped(dev, n);
-	if (bar_is_io(bar))
-		bus_unregister_pio(dev->bus->vm, bar->addr, bar->size);
-	else
-		bus_unregister_mmio(dev->bus->vm, bar->addr, bar->size);
+	bus_unregister(bar_bus(dev, bar), bar->addr, bar->size);
 	bar->mapped = false;
 }
 
@@ -141,13 +143,8 @@ static void bar_unmap(struct pci_dev *dev, unsigned int n)
 static void bar_map(struct pci_dev *dev, unsigned int n, uint64_t addr)
 {
 	struct pci_bar *bar = &dev->bar[n];
-	int ret;
 
-	if (bar_is_io(bar))
-		ret = bus_register_pio(dev->bus->vm, addr, bar->size, bar->ops, bar->opaque);
-	else
-		ret = bus_register_mmio(dev->bus->vm, addr, bar->size, bar->ops, bar->opaque);
-	if (ret)
+	if (bus_register(bar_bus(dev, bar), addr, bar->size, bar->ops, bar->opaque))
 		return;
 	bar->addr = addr;
 	bar->mapped = true;
@@ -522,7 +519,7 @@ static int bus_load(void *opaque, struct state_reader *r, uint32_t version)
 
 static void bus_free(struct pci_bus *bus)
 {
-	bus_unregister_pio(bus->vm, CFG_PORT, CFG_PORT_LEN);
+	bus_unregister(vm_bus(bus->vm, VM_PIO), CFG_PORT, CFG_PORT_LEN);
 	pci_dev_exit(&bus->bridge);
 	pthread_mutex_destroy(&bus->irq_lock);
 	pthread_mutex_destroy(&bus->lock);
@@ -567,7 +564,7 @@ int pci_bus_new(struct vm *vm, struct pci_bus **out)
 	bus->bridge.bus = bus;
 	bus->slots[0] = &bus->bridge;
 	memcpy(bus->bridge.home_cfg, bus->bridge.cfg, sizeof(bus->bridge.cfg));
-	ret = bus_register_pio(vm, CFG_PORT, CFG_PORT_LEN, &port_ops, bus);
+	ret = bus_register(vm_bus(vm, VM_PIO), CFG_PORT, CFG_PORT_LEN, &port_ops, bus);
 	if (ret)
 		goto fail;
 	bus->entry = (struct vm_device){

@@ -205,14 +205,14 @@ int power_init(struct vm *vm)
 	};
 	vm_device_add(vm, &p->dev);
 	vm->power = p;
-	ret = bus_register_pio(vm, ACPI_PM1_EVT, 4, &evt_bus, p);
+	ret = bus_register(vm_bus(vm, VM_PIO), ACPI_PM1_EVT, 4, &evt_bus, p);
 	if (!ret)
-		ret = bus_register_pio(vm, ACPI_PM1_CNT, 2, &cnt_bus, p);
+		ret = bus_register(vm_bus(vm, VM_PIO), ACPI_PM1_CNT, 2, &cnt_bus, p);
 	if (!ret)
-		ret = bus_register_pio(vm, ACPI_PM_TMR, 4, &tmr_bus, p);
+		ret = bus_register(vm_bus(vm, VM_PIO), ACPI_PM_TMR, 4, &tmr_bus, p);
 	if (!ret)
-		ret = bus_register_pio(vm, RESET_PORT, 1, &reset_bus, p);
+		ret = bus_register(vm_bus(vm, VM_PIO), RESET_PORT, 1, &reset_bus, p);
 	if (!ret)
-		ret = bus_register_pio(vm, 0x92, 1, &a20_bus, p);
+		ret = bus_register(vm_bus(vm, VM_PIO), 0x92, 1, &a20_bus, p);
 	return ret;
 }

@@ -142,5 +142,5 @@ int rtc_init(struct vm *vm)
 		.name = "rtc", .version = 1, .ops = &rtc_ops, .opaque = r,
 	};
 	vm_device_add(vm, &r->dev);
-	return bus_register_pio(vm, RTC_PORT, 2, &rtc_bus, r);
+	return bus_register(vm_bus(vm, VM_PIO), RTC_PORT, 2, &rtc_bus, r);
 }

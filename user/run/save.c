@@ -194,43 +194,44 @@ static int load_cpus(struct vm *vm, const struct state_blob *b)
  * an interrupt controller that has been loaded. The clock comes last, so that as
  * little time as possible passes for the guest.
  */
-static int load_all(struct vm *vm, const struct state_blob *b, bool with_clock)
+static int load_without_clock(struct vm *vm, const struct state_blob *b)
 {
 	int ret = load_shape(vm, b);
 
 	for (struct vm_device *d = vm->devices; d && !ret; d = d->next)
 		ret = load_device(vm, b, d);
-	if (!ret)
-		ret = load_cpus(vm, b);
-	if (!ret && with_clock)
-		ret = load_clock(vm, b);
+	return ret ? ret : load_cpus(vm, b);
+}
+
+static int load_all(struct vm *vm, const struct state_blob *b)
+{
+	int ret = load_without_clock(vm, b);
+
+	return ret ? ret : load_clock(vm, b);
+}
+
+typedef int (*load_fn)(struct vm *vm, const struct state_blob *b);
+
+static int load_blob(struct vm *vm, const void *buf, size_t len, load_fn load)
+{
+	struct state_blob b;
+	const char *why;
+	int ret;
+
+	ret = state_blob_parse(&b, buf, len, &why);
+	if (ret)
+		return vm_error(vm, ret, "the VM state is damaged: %s", why);
+	ret = load(vm, &b);
+	state_blob_free(&b);
 	return ret;
 }
 
 int vm_load_cpus(struct vm *vm, const void *buf, size_t len)
 {
-	struct state_blob b;
-	const char *why;
-	int ret;
-
-	ret = state_blob_parse(&b, buf, len, &why);
-	if (ret)
-		return vm_error(vm, ret, "the VM state is damaged: %s", why);
-	ret = load_cpus(vm, &b);
-	state_blob_free(&b);
-	return ret;
+	return load_blob(vm, buf, len, load_cpus);
 }
 
 int vm_load(struct vm *vm, const void *buf, size_t len, bool with_clock)
 {
-	struct state_blob b;
-	const char *why;
-	int ret;
-
-	ret = state_blob_parse(&b, buf, len, &why);
-	if (ret)
-		return vm_error(vm, ret, "the VM state is damaged: %s", why);
-	ret = load_all(vm, &b, with_clock);
-	state_blob_free(&b);
-	return ret;
+	return load_blob(vm, buf, len, with_clock ? load_all : load_without_clock);
 }

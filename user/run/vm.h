@@ -81,6 +81,9 @@ void vm_irqfd_remove(struct vm *vm, uint32_t gsi, int fd);
 
 enum vm_space { VM_PIO, VM_MMIO };
 
+/* where a device registers what it answers to */
+struct bus *vm_bus(struct vm *vm, enum vm_space space);
+
 /**
  * vm_ioeventfd - a guest write at @addr signals eventfd @fd, without an exit
  * @len: 1, 2, 4 or 8; 0 for any length (MMIO only)

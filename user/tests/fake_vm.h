@@ -136,26 +136,9 @@ void vm_ioeventfd_remove(struct vm *vm, enum vm_space space, uint64_t addr,
 			vm->ioeventfd[i].addr = 0;
 }
 
-int bus_register_pio(struct vm *vm, uint64_t base, uint64_t len,
-		     const struct bus_ops *ops, void *opaque)
+struct bus *vm_bus(struct vm *vm, enum vm_space space)
 {
-	return bus_register(&vm->pio, base, len, ops, opaque);
-}
-
-int bus_register_mmio(struct vm *vm, uint64_t base, uint64_t len,
-		      const struct bus_ops *ops, void *opaque)
-{
-	return bus_register(&vm->mmio, base, len, ops, opaque);
-}
-
-void bus_unregister_pio(struct vm *vm, uint64_t base, uint64_t len)
-{
-	bus_unregister(&vm->pio, base, len);
-}
-
-void bus_unregister_mmio(struct vm *vm, uint64_t base, uint64_t len)
-{
-	bus_unregister(&vm->mmio, base, len);
+	return space == VM_PIO ? &vm->pio : &vm->mmio;
 }
 
 int vm_device_add(struct vm *vm, struct vm_device *dev)
