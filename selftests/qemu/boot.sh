@@ -142,12 +142,14 @@ at=$(rounds "$dir/console.first")
 qmp migrate "{\"uri\":\"file:$dir/state\"}" || bail "migrate"
 wait_for 60 migrated
 check $? "QEMU writes its device state"
+stopped=$("$programs/observe" --sum "$mnt/first")
 "$programs/observe" --image "$mnt/first" "$mnt/second" >"$dir/image" &
 image=$!
 wait_for 60 grep -q '^frozen' "$dir/image" || bail "no image"
 qmp cont || bail "cont"
 wait "$image"
 check $? "the memory of that instant is copied while the guest goes on"
+check "$([ "$("$programs/observe" --sum "$mnt/second")" = "$stopped" ]; echo $?)" "it is what the guest had when it was stopped"
 qmp_close
 
 finish first "$first"
