@@ -33,8 +33,26 @@ differ() { echo "$1 $2"; [ -n "$1" ] && [ -n "$2" ] && [ "$1" != "$2" ]; }
 same() { echo "$1 $2"; [ -n "$1" ] && [ "$1" = "$2" ]; }
 
 # ---- unpacked by the runner; reset: loaded again, elsewhere; more memory than fits below the PCI hole
-check "starts" vmplat run --name a --detach --console "$tmp/a" --kernel "$VMPLAT_GUEST_KERNEL" --initrd "$tmp/initrd" \
-	--memory 3584M --cpus 2 --cmdline "console=ttyS0 quiet stay"
+# by a configuration; the initrd in two pieces, its vCPUs each on a CPU of the host
+mkdir "$tmp/empty" && (cd "$tmp/empty" && mkdir piece && find piece | cpio -o -H newc --quiet >"$tmp/piece")
+cat >"$tmp/a.conf" <<CONF
+name = a
+kernel = $VMPLAT_GUEST_KERNEL
+initrd = piece
+initrd = initrd
+cmdline = console=ttyS0 quiet stay
+memory = 4G
+cpus = 2
+cpu-affinity = 1:0
+console = a
+detach = yes
+CONF
+check "check says what it would do" says "cpus *2 on 1:0" vmplat run "$tmp/a.conf" --check
+check "starts" vmplat run "$tmp/a.conf" --memory 3584M
+allowed() { local t; for t in /proc/$(pgrep -f "run $tmp/a.conf")/task/*; do
+	grep -qx "$1" "$t/comm" && grep Cpus_allowed_list "$t/status"; done; }
+check "vCPU 0 may run on CPU 1 alone" says "list:.1$" allowed vcpu/0
+check "vCPU 1 on CPU 0" says "list:.0$" allowed vcpu/1
 told() { local i; for i in $(seq 560); do [ "$(grep -c '^FACTS' "$tmp/a")" = "$1" ] && return; sleep 0.5; done; tail -5 "$tmp/a"; false; }
 check "boots" told 1
 v=$(fact "$tmp/a" virt) p=$(fact "$tmp/a" phys)
@@ -72,6 +90,12 @@ cp "$file" "$tmp/vmlinux"
 check "it is one" says -- "--kernel" vmplat image info "$tmp/vmlinux"
 check "boots a vmlinux" boot "$tmp/d" "" --kernel "$tmp/vmlinux"
 check "where it was linked" same ffffffff81000000 "$(fact "$tmp/d" virt)"
+
+# ---- a CPU that is not there
+check "no such CPU" says "none of the CPUs it is to run on is there" \
+	not vmplat run --kernel "$VMPLAT_GUEST_KERNEL" --cpu-affinity 999 --console none
+check "one of them is not there" says "vCPU 0 cannot run on CPU 999" \
+	not vmplat run --kernel "$VMPLAT_GUEST_KERNEL" --cpu-affinity 0,999 --console none
 
 # ---- what is no kernel, or a damaged one
 cp "$VMPLAT_GUEST_KERNEL" "$tmp/damaged"

@@ -1,225 +1,240 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* vmplat run: a VM in this process. */
+#include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include <vmplat.h>
+
 #include "cli.h"
 #include "run/client.h"
 #include "run/config.h"
+#include "run/input.h"
 #include "run/serve.h"
+#include "settings.h"
 
-static const char help[] =
-"usage: vmplat run --kernel FILE [OPTION]...\n"
+static const char help_head[] =
+"usage: vmplat run [FILE] [OPTION]...\n"
 "\n"
 "Boot a Linux kernel under KVM on vmplat memory. It runs until the guest powers\n"
-"off, `vmplat vm stop`, SIGTERM, or Ctrl-A x on its console.\n"
-"\n"
-"  -k, --kernel FILE        a bzImage (/boot/vmlinuz-*) or an uncompressed vmlinux\n"
-"  -i, --initrd FILE        its initial RAM disk\n"
-"  -c, --cmdline TEXT       its command line; console=ttyS0 is added unless TEXT\n"
-"                           names a console\n"
-"  -m, --memory SIZE        RAM, 512M unless given\n"
-"  -n, --cpus N             virtual CPUs, 1 unless given\n"
-"  -d, --disk FILE[,ro][,id=ID]\n"
-"                           a raw image as virtio disk; may be repeated\n"
-"      --net WHERE[,mac=ADDRESS][,id=ID]\n"
-"                           a network device; WHERE is tap=NAME (made if it is not\n"
-"                           there), socket=PATH (two VMs with the same path, or a\n"
-"                           program that speaks QEMU's stream protocol), or passt\n"
-"                           (user-mode networking by passt(1)); may be repeated\n"
-"      --name NAME          for `vmplat vm`; vm-PID unless given\n"
-"      --console WHERE      stdio, none, or a file to append to\n"
-"      --detach             go on in the background; the console goes to a file\n"
-"                           beside the control socket unless --console says where\n"
-"      --paused             wait for `vmplat vm resume`\n"
-"      --no-reboot          end when the guest resets itself\n"
-"      --memory-backend B   vmplat, or memfd: without the module and its snapshots\n"
-"      --unpack WHO         who unpacks a compressed kernel: host (unless told\n"
-"                           otherwise; quick, and kept in ~/.cache/vmplat for the\n"
-"                           next time), host-nocache, or guest: its own code\n";
+"off, `vmplat vm stop`, SIGTERM, or Ctrl-A x on its console. FILE is a\n"
+"configuration, see vmplat.conf(5): what it says, options replace.\n"
+"\n";
 
-enum { OPT_NAME = 256, OPT_NET, OPT_CONSOLE, OPT_DETACH, OPT_PAUSED, OPT_NO_REBOOT, OPT_BACKEND,
-       OPT_UNPACK };
+static const char help_tail[] =
+"      --check              say what would be booted, or what is wrong, and end\n"
+"      --print-config       print all of it as a configuration file, and end\n";
 
-static const struct option options[] = {
-	{ "kernel", required_argument, NULL, 'k' },
-	{ "initrd", required_argument, NULL, 'i' },
-	{ "cmdline", required_argument, NULL, 'c' },
-	{ "memory", required_argument, NULL, 'm' },
-	{ "cpus", required_argument, NULL, 'n' },
-	{ "disk", required_argument, NULL, 'd' },
-	{ "net", required_argument, NULL, OPT_NET },
-	{ "name", required_argument, NULL, OPT_NAME },
-	{ "console", required_argument, NULL, OPT_CONSOLE },
-	{ "detach", no_argument, NULL, OPT_DETACH },
-	{ "paused", no_argument, NULL, OPT_PAUSED },
-	{ "no-reboot", no_argument, NULL, OPT_NO_REBOOT },
-	{ "memory-backend", required_argument, NULL, OPT_BACKEND },
-	{ "unpack", required_argument, NULL, OPT_UNPACK },
+enum { OPT_CHECK = 'C', OPT_PRINT = 'P', OPTIONS_MAX = 64, FLAGS_MAX = 256 };
+
+static const struct option own_options[] = {
+	{ "check", no_argument, NULL, OPT_CHECK },
+	{ "print-config", no_argument, NULL, OPT_PRINT },
 	{ "help", no_argument, NULL, 'h' },
 	{ }
 };
 
-struct run_args {
-	struct vm_config cfg;
-	const char *cmdline, *console;
-	bool detach, paused, help;
+/* Flags wait until FILE has been read, wherever it stands between them. */
+struct flag {
+	int opt;
+	const char *value;
 };
 
-static int parse_disk(struct run_args *a, const char *text)
+struct run_args {
+	struct flag flags[FLAGS_MAX];
+	unsigned int nr_flags;
+	const char *file;
+	bool check, print, help;
+};
+
+static int parse_args(struct run_args *a, int argc, char **argv)
 {
-	struct vm_disk d;
-	const char *why = vm_disk_parse(&d, text);
+	struct option options[OPTIONS_MAX];
+	char letters[2 * OPTIONS_MAX];
+	size_t nr = 0;
+	int opt;
 
-	if (!why)
-		why = vm_config_add_disk(&a->cfg, &d);
-	free(d.path);
-	return why ? cli_usage("run", "--disk %s: %s", text, why) : CLI_OK;
-}
-
-static int parse_net(struct run_args *a, const char *text)
-{
-	struct vm_net n;
-	const char *why = vm_net_parse(&n, text);
-
-	if (!why)
-		why = vm_config_add_net(&a->cfg, &n);
-	free(n.where);
-	return why ? cli_usage("run", "--net %s: %s", text, why) : CLI_OK;
-}
-
-static int parse_backend(struct run_args *a, const char *text)
-{
-	if (!strcmp(text, "memfd"))
-		a->cfg.backend = VM_BACKEND_MEMFD;
-	else if (!strcmp(text, "vmplat"))
-		a->cfg.backend = VM_BACKEND_VMPLAT;
-	else
-		return cli_usage("run", "--memory-backend '%s': it is vmplat or memfd", text);
+	settings_options(options, OPTIONS_MAX - 4, letters, sizeof(letters) - 2);
+	while (options[nr].name)
+		nr++;
+	memcpy(options + nr, own_options, sizeof(own_options));
+	strcat(letters, "h");
+	opterr = 0;
+	while ((opt = getopt_long(argc, argv, letters, options, NULL)) != -1) {
+		if (opt == '?' || opt == ':')
+			return cli_bad_option("run", opt, argv);
+		if (a->nr_flags == FLAGS_MAX)
+			return cli_usage("run", "more than %d options", FLAGS_MAX);
+		a->check |= opt == OPT_CHECK;
+		a->print |= opt == OPT_PRINT;
+		a->help |= opt == 'h';
+		if (opt != OPT_CHECK && opt != OPT_PRINT && opt != 'h')
+			a->flags[a->nr_flags++] = (struct flag){ opt, optarg };
+	}
+	if (optind < argc)
+		a->file = argv[optind++];
+	if (optind < argc && !a->help)
+		return cli_usage("run", "'%s' is one word too many; is a quote missing around --cmdline?",
+				 argv[optind]);
 	return CLI_OK;
 }
 
-static void set(char **to, const char *text)
+static int read_settings(const struct run_args *a, struct settings *s)
 {
-	free(*to);
-	*to = strdup(text);
+	char why[SETTINGS_WHY];
+
+	if (a->file && settings_read_file(s, a->file, why))
+		return cli_fail("%s", why);
+	for (unsigned int i = 0; i < a->nr_flags; i++)
+		if (settings_flag(s, a->flags[i].opt, a->flags[i].value, why))
+			return cli_usage("run", "%s", why);
+	return CLI_OK;
 }
 
-static int parse_option(struct run_args *a, int opt, char **argv)
-{
-	uint64_t n;
-	int ret;
+/* ---- what is booted ---------------------------------------------------------- */
 
-	switch (opt) {
-	case 'k':
-		set(&a->cfg.kernel, optarg);
-		return CLI_OK;
-	case 'i':
-		set(&a->cfg.initrd, optarg);
-		return CLI_OK;
-	case 'c':
-		a->cmdline = optarg;
-		return CLI_OK;
-	case 'm':
-		return cli_parse_size("run", "--memory", optarg, &a->cfg.mem_bytes);
-	case 'n':
-		ret = cli_parse_u64("run", "--cpus", optarg, 1, VM_CPUS_MAX, &n);
-		if (!ret)
-			a->cfg.nr_cpus = (unsigned int)n;
-		return ret;
-	case 'd':
-		return parse_disk(a, optarg);
-	case OPT_NET:
-		return parse_net(a, optarg);
-	case OPT_NAME:
-		set(&a->cfg.name, optarg);
-		return CLI_OK;
-	case OPT_CONSOLE:
-		a->console = optarg;
-		return CLI_OK;
-	case OPT_DETACH:
-		a->detach = true;
-		return CLI_OK;
-	case OPT_PAUSED:
-		a->paused = true;
-		return CLI_OK;
-	case OPT_NO_REBOOT:
-		a->cfg.no_reboot = true;
-		return CLI_OK;
-	case OPT_BACKEND:
-		return parse_backend(a, optarg);
-	case OPT_UNPACK:
-		if (vm_unpack_parse(&a->cfg.unpack, optarg))
-			return CLI_OK;
-		return cli_usage("run", "--unpack '%s': it is host, host-nocache or guest", optarg);
-	case 'h':
-		a->help = true;
-		return CLI_OK;
-	default:
-		return cli_bad_option("run", opt, argv);
-	}
+static bool has_console(const char *cmdline)
+{
+	return !strncmp(cmdline, "console=", 8) || strstr(cmdline, " console=");
 }
 
 /* the guest should say something where we listen */
-static void default_cmdline(struct run_args *a)
+static int make_cmdline(struct launch *l)
 {
-	const char *c = a->cmdline ? a->cmdline : "";
-	char *text;
+	const char *c = l->cmdline ? l->cmdline : "", *more = l->append ? l->append : "";
+	const char *console = has_console(c) || has_console(more) ? "" : "console=ttyS0";
 
-	if (!strncmp(c, "console=", 8) || strstr(c, " console="))
-		text = strdup(c);
-	else if (asprintf(&text, "console=ttyS0%s%s", *c ? " " : "", c) < 0)
-		text = NULL;
-	a->cfg.cmdline = text;
+	if (asprintf(&l->cfg.cmdline, "%s%s%s%s%s", console, *console && *c ? " " : "", c,
+		     *more && (*console || *c) ? " " : "", more) < 0) {
+		l->cfg.cmdline = NULL;
+		return cli_fail("out of memory");
+	}
+	return CLI_OK;
 }
 
-static int start(struct run_args *a)
+/* the disc is a disk as well, behind the others */
+static int attach_disc(struct launch *l)
+{
+	struct vm_disk d = { .path = l->cfg.iso, .readonly = true };
+	const char *why;
+
+	if (!vm_config_disk(&l->cfg, "cdrom"))
+		strcpy(d.id, "cdrom");
+	why = vm_config_add_disk(&l->cfg, &d);
+	return why ? cli_fail("%s: %s", l->cfg.iso, why) : CLI_OK;
+}
+
+static int complete(struct launch *l)
+{
+	if (!l->cfg.kernel)
+		return cli_usage("run", "which kernel? --kernel FILE names it, for example /boot/vmlinuz-$(uname -r)");
+	if (l->cfg.iso && attach_disc(l))
+		return CLI_FAILED;
+	return make_cmdline(l);
+}
+
+/* ---- without running it ---------------------------------------------------------- */
+
+static int check_input(const struct launch *l, const char *what, const char *path)
+{
+	struct input in;
+	char size[CLI_NUM_LEN];
+	const char *why;
+
+	if (input_open(&in, l->cfg.iso, path, &why))
+		return cli_fail("%s %s: %s", what, path, why);
+	printf("%-10s%s (%s)\n", what, path, cli_show_bytes(in.bytes, size));
+	input_close(&in);
+	return CLI_OK;
+}
+
+static int check_disk(const struct vm_disk *d)
+{
+	if (access(d->path, d->readonly ? R_OK : R_OK | W_OK))
+		return cli_fail("disk %s: %s", d->path, strerror(errno));
+	printf("%-10s%s, %s%s\n", "disk", d->path, d->id, d->readonly ? ", read-only" : "");
+	return CLI_OK;
+}
+
+static int check(const struct launch *l)
+{
+	const struct vm_config *c = &l->cfg;
+	char size[CLI_NUM_LEN];
+	int rc = check_input(l, "kernel", c->kernel);
+
+	for (unsigned int i = 0; i < c->nr_initrds; i++)
+		rc |= check_input(l, "initrd", c->initrds[i]);
+	printf("%-10s%s\n%-10s%s\n%-10s%u%s%s\n", "cmdline", c->cmdline, "memory",
+	       cli_show_bytes(c->mem_bytes, size), "cpus", c->nr_cpus, c->affinity ? " on " : "",
+	       c->affinity ? c->affinity : "");
+	for (unsigned int i = 0; i < c->nr_disks; i++)
+		rc |= check_disk(&c->disks[i]);
+	for (unsigned int i = 0; i < c->nr_nets; i++)
+		printf("%-10s%s%s%s, %s\n", "net", vm_net_kind_name(c->nets[i].kind),
+		       c->nets[i].where ? " " : "", c->nets[i].where ? c->nets[i].where : "",
+		       c->nets[i].id);
+	return rc;
+}
+
+/* ---- running it ------------------------------------------------------------------ */
+
+static int start(struct launch *l)
 {
 	struct serve_opts o = {
-		.console = a->console, .detach = a->detach, .paused = a->paused,
+		.console = l->console, .detach = l->detach, .paused = l->paused,
 	};
 	char file[200], err[600] = "";
 
-	if (!o.console && a->detach && vm_run_dir()) {
-		snprintf(file, sizeof(file), "%s/%s.log", vm_run_dir(), a->cfg.name);
+	if (!o.console && l->detach && vm_run_dir()) {
+		snprintf(file, sizeof(file), "%s/%s.log", vm_run_dir(), l->cfg.name);
 		o.console = file;
 	}
 	if (!o.console)
 		o.console = "stdio";
-	if (a->detach && !strcmp(o.console, "stdio"))
+	if (l->detach && !strcmp(o.console, "stdio"))
 		return cli_usage("run", "--detach lets go of the terminal: give --console a file, or none");
-	if (a->detach)
-		cli_note("VM '%s' starts in the background, console in %s", a->cfg.name, o.console);
-	return serve_vm(&a->cfg, &o, err, sizeof(err)) ? cli_fail("%s", err) : CLI_OK;
+	if (l->detach)
+		cli_note("VM '%s' starts in the background, console in %s", l->cfg.name, o.console);
+	return serve_vm(&l->cfg, &o, err, sizeof(err)) ? cli_fail("%s", err) : CLI_OK;
+}
+
+static int run(const struct run_args *a, const struct settings *s)
+{
+	struct launch l;
+	char why[SETTINGS_WHY];
+	int rc;
+
+	if (settings_apply(s, &l, why))
+		return cli_usage("run", "%s", why);
+	rc = a->print ? CLI_OK : complete(&l);
+	if (!rc && a->print)
+		rc = settings_print(s, stdout) ? cli_fail("the current directory: %s", strerror(errno))
+					       : CLI_OK;
+	else if (!rc)
+		rc = a->check ? check(&l) : start(&l);
+	launch_free(&l);
+	return rc;
 }
 
 int cmd_run(int argc, char **argv)
 {
-	struct run_args a = { .cfg = { .mem_bytes = 512ULL << 20, .nr_cpus = 1 } };
-	const char *why;
-	int opt, ret = CLI_OK;
+	struct run_args a = { .nr_flags = 0 };
+	struct settings *s;
+	int rc = parse_args(&a, argc, argv);
 
-	opterr = 0;
-	while (!ret && !a.help && (opt = getopt_long(argc, argv, "k:i:c:m:n:d:h", options, NULL)) != -1)
-		ret = parse_option(&a, opt, argv);
-	if (ret || a.help) {
-		vm_config_free(&a.cfg);
-		return ret ? ret : cli_help(help);
+	if (rc)
+		return rc;
+	if (a.help) {
+		fputs(help_head, stdout);
+		settings_help(stdout);
+		return cli_help(help_tail);
 	}
-	if (optind < argc)
-		ret = cli_usage("run", "'%s' is one word too many; is a quote missing around --cmdline?", argv[optind]);
-	else if (!a.cfg.kernel)
-		ret = cli_usage("run", "which kernel? --kernel FILE names it, for example /boot/vmlinuz-$(uname -r)");
-	if (!a.cfg.name && asprintf(&a.cfg.name, "vm-%d", (int)getpid()) < 0)
-		a.cfg.name = NULL;
-	default_cmdline(&a);
-	why = vm_config_check(&a.cfg);
-	if (!ret && why)
-		ret = cli_usage("run", "%s", why);
-	if (!ret)
-		ret = start(&a);
-	vm_config_free(&a.cfg);
-	return ret;
+	s = settings_new();
+	rc = read_settings(&a, s);
+	if (!rc)
+		rc = run(&a, s);
+	settings_free(s);
+	return rc;
 }

@@ -188,15 +188,21 @@ static void show_each(struct json_object *o, const char *key, void (*show)(struc
 			show(json_object_array_get_idx(list, i));
 }
 
+static void show_initrd(struct json_object *o)
+{
+	printf("initrd    %s\n", json_object_get_string(o));
+}
+
 static void show_one(struct json_object *o)
 {
 	char size[CLI_NUM_LEN];
 
 	printf("name      %s\nstate     %s\npid       %s\ncpus      %s\nmemory    %s\n"
-	       "kernel    %s\ninitrd    %s\ncmdline   %s\n",
+	       "kernel    %s\n",
 	       text(o, "name"), text(o, "state"), text(o, "pid"), text(o, "cpus"),
-	       cli_show_bytes(number(o, "memory"), size), text(o, "kernel"),
-	       text(o, "initrd"), text(o, "cmdline"));
+	       cli_show_bytes(number(o, "memory"), size), text(o, "kernel"));
+	show_each(o, "initrds", show_initrd);
+	printf("cmdline   %s\n", text(o, "cmdline"));
 	show_each(o, "disks", show_disk);
 	show_each(o, "nets", show_net);
 	show_each(o, "dimms", show_dimm);

@@ -3,27 +3,17 @@
 
 #include <errno.h>
 #include <json-c/json.h>
-#include <stdarg.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
+#include "image/why.h"
+
 #define PCI_SLOTS_END	31u	/* the last slot is the entropy device's */
 #define NAME_CHARS	40
 #define IFNAME_CHARS	15
-
-__attribute__((format(printf, 1, 2)))
-static const char *sentence(const char *fmt, ...)
-{
-	static _Thread_local char text[240];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	return text;
-}
 
 static const char *const unpack_names[] = {
 	[VM_UNPACK_HOST] = "host",
@@ -50,9 +40,12 @@ bool vm_unpack_parse(enum vm_unpack *unpack, const char *name)
 void vm_config_free(struct vm_config *cfg)
 {
 	free(cfg->name);
+	free(cfg->iso);
 	free(cfg->kernel);
-	free(cfg->initrd);
+	for (unsigned int i = 0; i < cfg->nr_initrds; i++)
+		free(cfg->initrds[i]);
 	free(cfg->cmdline);
+	free(cfg->affinity);
 	for (unsigned int i = 0; i < cfg->nr_disks; i++)
 		free(cfg->disks[i].path);
 	for (unsigned int i = 0; i < cfg->nr_nets; i++)
@@ -147,6 +140,19 @@ const char *vm_config_add_disk(struct vm_config *cfg, const struct vm_disk *from
 	return NULL;
 }
 
+const char *vm_config_add_initrd(struct vm_config *cfg, const char *path)
+{
+	char *copy;
+
+	if (cfg->nr_initrds == VM_INITRDS_MAX)
+		return sentence("a VM has at most %d initrds", VM_INITRDS_MAX);
+	copy = strdup(path);
+	if (!copy)
+		return "out of memory";
+	cfg->initrds[cfg->nr_initrds++] = copy;
+	return NULL;
+}
+
 /* locally administered, unicast */
 static void give_mac(uint8_t mac[6])
 {
@@ -231,7 +237,8 @@ void vm_config_remove(struct vm_config *cfg, const char *id)
 /* ---- devices as text ----------------------------------------------------- */
 
 static const char *const net_kinds[] = {
-	[VM_NET_TAP] = "tap", [VM_NET_SOCKET] = "socket", [VM_NET_PASST] = "passt",
+	[VM_NET_NONE] = "none", [VM_NET_TAP] = "tap", [VM_NET_SOCKET] = "socket",
+	[VM_NET_PASST] = "passt",
 };
 
 const char *vm_net_kind_name(enum vm_net_kind kind)
@@ -279,96 +286,300 @@ static const char *check_where(const struct vm_net *n)
 	return NULL;
 }
 
-/* one "KEY" or "KEY=VALUE" of a network device */
-static const char *net_word(struct vm_net *n, char *word, bool *kind)
+static const char *net_to(struct vm_net *n, enum vm_net_kind kind, const char *where)
+{
+	if (n->kind != VM_NET_NONE)
+		return "one network device has one of tap=, socket=, passt";
+	n->kind = kind;
+	n->where = where ? strdup(where) : NULL;
+	return check_where(n);
+}
+
+static const char *net_tap(void *net, const char *value)
+{
+	return net_to(net, VM_NET_TAP, value);
+}
+
+static const char *net_socket(void *net, const char *value)
+{
+	return net_to(net, VM_NET_SOCKET, value);
+}
+
+static const char *net_passt(void *net, const char *value)
+{
+	return net_to(net, VM_NET_PASST, NULL);
+}
+
+static const char *net_mac(void *net, const char *value)
+{
+	return parse_mac(((struct vm_net *)net)->mac, value);
+}
+
+static const char *net_id(void *net, const char *value)
+{
+	return parse_id(((struct vm_net *)net)->id, value);
+}
+
+static const char *net_complete(void *net)
+{
+	return ((struct vm_net *)net)->kind == VM_NET_NONE ? "to what? tap=NAME, socket=PATH, or passt"
+							   : NULL;
+}
+
+static const char *net_add(struct vm_config *cfg, void *net)
+{
+	return vm_config_add_net(cfg, net);
+}
+
+static void net_free(void *net)
+{
+	free(((struct vm_net *)net)->where);
+	((struct vm_net *)net)->where = NULL;
+}
+
+static const struct vm_key net_keys[] = {
+	{ "tap", "NAME", false, net_tap },
+	{ "socket", "PATH", true, net_socket },
+	{ "passt", NULL, false, net_passt },
+	{ "mac", "ADDRESS", false, net_mac },
+	{ "id", "ID", false, net_id },
+	{ }
+};
+
+const struct vm_device_kind vm_net_kind = {
+	"net", NULL, net_keys, sizeof(struct vm_net), net_complete, net_add, net_free,
+};
+
+static const char *disk_file(void *disk, const char *value)
+{
+	struct vm_disk *d = disk;
+
+	free(d->path);
+	d->path = strdup(value);
+	return d->path ? NULL : "out of memory";
+}
+
+static const char *disk_ro(void *disk, const char *value)
+{
+	((struct vm_disk *)disk)->readonly = true;
+	return NULL;
+}
+
+static const char *disk_id(void *disk, const char *value)
+{
+	return parse_id(((struct vm_disk *)disk)->id, value);
+}
+
+static const char *disk_complete(void *disk)
+{
+	struct vm_disk *d = disk;
+
+	return d->path && *d->path ? NULL : "it names no file";
+}
+
+static const char *disk_add(struct vm_config *cfg, void *disk)
+{
+	return vm_config_add_disk(cfg, disk);
+}
+
+static void disk_free(void *disk)
+{
+	free(((struct vm_disk *)disk)->path);
+	((struct vm_disk *)disk)->path = NULL;
+}
+
+static const struct vm_key disk_keys[] = {
+	{ "file", "FILE", true, disk_file },
+	{ "ro", NULL, false, disk_ro },
+	{ "id", "ID", false, disk_id },
+	{ }
+};
+
+const struct vm_device_kind vm_disk_kind = {
+	"disk", "file", disk_keys, sizeof(struct vm_disk), disk_complete, disk_add, disk_free,
+};
+
+const struct vm_key *vm_key_find(const struct vm_device_kind *kind, const char *name, size_t len)
+{
+	for (const struct vm_key *k = kind->keys; k->name; k++)
+		if (strlen(k->name) == len && !memcmp(k->name, name, len))
+			return k;
+	return NULL;
+}
+
+static const char *no_such_word(const struct vm_device_kind *kind, const char *word)
+{
+	char all[160] = "";
+	size_t at = 0;
+
+	for (const struct vm_key *k = kind->keys; k->name && at < sizeof(all); k++)
+		at += (size_t)snprintf(all + at, sizeof(all) - at, "%s%s%s%s", at ? ", " : "", k->name,
+				       k->arg ? "=" : "", k->arg ? k->arg : "");
+	return sentence("'%s' is none of %s", word, all);
+}
+
+/* "KEY" or "KEY=VALUE", as the word of a flag */
+static const char *one_word(const struct vm_device_kind *kind, char *word, vm_word_fn *fn, void *ctx)
 {
 	char *value = strchr(word, '=');
+	const struct vm_key *k = vm_key_find(kind, word, strcspn(word, "="));
 
-	if (value)
-		*value++ = 0;
-	if (!strcmp(word, "mac") && value)
-		return parse_mac(n->mac, value);
-	if (!strcmp(word, "id") && value)
-		return parse_id(n->id, value);
-	for (int k = VM_NET_TAP; k <= VM_NET_PASST; k++) {
-		if (strcmp(word, net_kinds[k]))
-			continue;
-		if (*kind)
-			return "one network device has one of tap=, socket=, passt";
-		*kind = true;
-		n->kind = (enum vm_net_kind)k;
-		n->where = value ? strdup(value) : NULL;
-		return check_where(n);
-	}
-	return sentence("'%s' is none of tap=NAME, socket=PATH, passt, mac=ADDRESS, id=ID", word);
+	if (!k)
+		return no_such_word(kind, word);
+	if (value && !k->arg)
+		return sentence("%s takes no value", k->name);
+	return fn(ctx, k, value ? value + 1 : "");
 }
 
-const char *vm_net_parse(struct vm_net *net, const char *text)
-{
-	char *copy = strdup(text), *rest = copy, *word;
-	const char *why = NULL;
-	bool kind = false;
-
-	memset(net, 0, sizeof(*net));
-	if (!copy)
-		return "out of memory";
-	while (*text && !why && (word = strsep(&rest, ",")))
-		why = net_word(net, word, &kind);
-	if (!why && !kind)
-		why = "to what? tap=NAME, socket=PATH, or passt";
-	free(copy);
-	if (why) {
-		free(net->where);
-		net->where = NULL;
-	}
-	return why;
-}
-
-/* A file's name may have commas: options are taken from the end, as long as they are any. */
-const char *vm_disk_parse(struct vm_disk *disk, const char *text)
+/* Words from the end, as long as they are any: a file's name may have commas. */
+static const char *words_from_end(const struct vm_device_kind *kind, char *text, vm_word_fn *fn,
+				  void *ctx)
 {
 	const char *why = NULL;
 	char *comma;
 
-	memset(disk, 0, sizeof(*disk));
-	disk->path = strdup(text);
-	if (!disk->path)
-		return "out of memory";
-	while (!why && (comma = strrchr(disk->path, ','))) {
-		if (!strcmp(comma, ",ro"))
-			disk->readonly = true;
-		else if (!strncmp(comma, ",id=", 4))
-			why = parse_id(disk->id, comma + 4);
-		else
-			break;
+	while (!why && (comma = strrchr(text, ',')) &&
+	       vm_key_find(kind, comma + 1, strcspn(comma + 1, "="))) {
 		*comma = 0;
+		why = one_word(kind, comma + 1, fn, ctx);
 	}
-	if (!why && !*disk->path)
-		why = "it names no file";
-	if (why) {
-		free(disk->path);
-		disk->path = NULL;
-	}
+	return why ? why : fn(ctx, vm_key_find(kind, kind->head, strlen(kind->head)), text);
+}
+
+const char *vm_device_words(const struct vm_device_kind *kind, const char *text, vm_word_fn *fn,
+			    void *ctx)
+{
+	char *copy = strdup(text), *rest = copy, *word;
+	const char *why = NULL;
+
+	if (!copy)
+		return "out of memory";
+	if (kind->head)
+		why = words_from_end(kind, copy, fn, ctx);
+	else
+		while (*text && !why && (word = strsep(&rest, ",")))
+			why = one_word(kind, word, fn, ctx);
+	free(copy);
 	return why;
+}
+
+static const char *set_word(void *dev, const struct vm_key *key, const char *value)
+{
+	return key->set(dev, value);
+}
+
+static const char *parse_device(const struct vm_device_kind *kind, void *dev, const char *text)
+{
+	const char *why;
+
+	memset(dev, 0, kind->bytes);
+	why = vm_device_words(kind, text, set_word, dev);
+	if (!why)
+		why = kind->complete(dev);
+	if (why)
+		kind->free(dev);
+	return why;
+}
+
+const char *vm_net_parse(struct vm_net *net, const char *text)
+{
+	return parse_device(&vm_net_kind, net, text);
+}
+
+const char *vm_disk_parse(struct vm_disk *disk, const char *text)
+{
+	return parse_device(&vm_disk_kind, disk, text);
+}
+
+/* ---- where vCPUs may run --------------------------------------------------- */
+
+/* one list such as "0,2-5"; *@at is moved behind it */
+static const char *cpu_list(const char **at, cpu_set_t *set)
+{
+	const char *begin = *at;
+	char *end;
+
+	CPU_ZERO(set);
+	for (;;) {
+		unsigned long first, last;
+
+		if (**at < '0' || **at > '9')
+			break;
+		first = last = strtoul(*at, &end, 10);
+		if (*end == '-' && end[1] >= '0' && end[1] <= '9')
+			last = strtoul(end + 1, &end, 10);
+		*at = end;
+		if (last >= CPU_SETSIZE)
+			return sentence("there is no CPU %lu", last);
+		if (first > last)
+			return sentence("%lu-%lu runs backwards", first, last);
+		for (; first <= last; first++)
+			CPU_SET(first, set);
+		if (**at == ':' || !**at)
+			return NULL;
+		if (*(*at)++ != ',')
+			break;
+	}
+	return sentence("'%s' is no list of CPUs, such as 0,2-5", begin);
+}
+
+const char *vm_affinity_parse(const char *text, unsigned int vcpu, cpu_set_t *set,
+			      unsigned int *nr)
+{
+	const char *why;
+	cpu_set_t list;
+
+	for (*nr = 0; ; text++) {
+		why = cpu_list(&text, &list);
+		if (why)
+			return why;
+		if (set && (!*nr || *nr == vcpu))
+			*set = list;
+		++*nr;
+		if (!*text)
+			return NULL;
+	}
+}
+
+static const char *check_affinity(const struct vm_config *cfg)
+{
+	unsigned int nr;
+	const char *why = cfg->affinity ? vm_affinity_parse(cfg->affinity, 0, NULL, &nr) : NULL;
+
+	if (!cfg->affinity || why || nr == 1 || nr == cfg->nr_cpus)
+		return why;
+	return sentence("CPU affinity has %u lists for %u virtual CPUs: one for all, or one for each",
+			nr, cfg->nr_cpus);
 }
 
 /* ---- checking ------------------------------------------------------------ */
 
-const char *vm_config_check(const struct vm_config *cfg)
+const char *vm_check_memory(uint64_t bytes)
 {
-	if (cfg->mem_bytes < VM_MEM_MIN || cfg->mem_bytes > VM_MEM_MAX)
+	if (bytes < VM_MEM_MIN || bytes > VM_MEM_MAX)
 		return sentence("memory of %llu MiB: must be %llu MiB to %llu MiB",
-				(unsigned long long)cfg->mem_bytes >> 20, VM_MEM_MIN >> 20,
-				VM_MEM_MAX >> 20);
-	if (cfg->mem_bytes & 0x1fffff)
-		return "memory must be a multiple of 2 MiB";
-	if (cfg->nr_cpus < 1 || cfg->nr_cpus > VM_CPUS_MAX)
-		return sentence("%u CPUs: must be 1 to %u", cfg->nr_cpus, VM_CPUS_MAX);
-	if (!cfg->name || !*cfg->name || strlen(cfg->name) > NAME_CHARS ||
-	    strspn(cfg->name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") !=
-		    strlen(cfg->name) || cfg->name[0] == '.' || cfg->name[0] == '-')
+				(unsigned long long)bytes >> 20, VM_MEM_MIN >> 20, VM_MEM_MAX >> 20);
+	return bytes & 0x1fffff ? "memory must be a multiple of 2 MiB" : NULL;
+}
+
+const char *vm_check_name(const char *name)
+{
+	if (!name || !*name || strlen(name) > NAME_CHARS ||
+	    strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") !=
+		    strlen(name) || name[0] == '.' || name[0] == '-')
 		return "a VM's name is 1 to 40 letters, digits, '.', '_' or '-', the first a letter or digit";
 	return NULL;
+}
+
+const char *vm_config_check(const struct vm_config *cfg)
+{
+	const char *why = vm_check_memory(cfg->mem_bytes);
+
+	if (!why && (cfg->nr_cpus < 1 || cfg->nr_cpus > VM_CPUS_MAX))
+		why = sentence("%u CPUs: must be 1 to %u", cfg->nr_cpus, VM_CPUS_MAX);
+	if (!why)
+		why = vm_check_name(cfg->name);
+	return why ? why : check_affinity(cfg);
 }
 
 /* ---- to JSON ------------------------------------------------------------- */
@@ -422,13 +633,17 @@ struct json_object *vm_dimm_to_json(const struct vm_dimm *d)
 struct json_object *vm_config_to_json(const struct vm_config *cfg)
 {
 	struct json_object *o = json_object_new_object();
+	struct json_object *initrds = json_object_new_array();
 	struct json_object *disks = json_object_new_array();
 	struct json_object *nets = json_object_new_array();
 	struct json_object *dimms = json_object_new_array();
 
 	add_string(o, "name", cfg->name);
+	add_string(o, "iso", cfg->iso);
 	add_string(o, "kernel", cfg->kernel);
-	add_string(o, "initrd", cfg->initrd);
+	for (unsigned int i = 0; i < cfg->nr_initrds; i++)
+		json_object_array_add(initrds, json_object_new_string(cfg->initrds[i]));
+	json_object_object_add(o, "initrds", initrds);
 	add_string(o, "cmdline", cfg->cmdline);
 	add_string(o, "unpack", vm_unpack_name(cfg->unpack));
 	add_string(o, "arch", "x86_64");
@@ -601,6 +816,21 @@ static const char *each(struct vm_config *cfg, struct json_object *o, const char
 	return why;
 }
 
+static const char *add_json_initrd(struct vm_config *cfg, struct json_object *o)
+{
+	if (!json_object_is_type(o, json_type_string))
+		return "an initrd is no file's name";
+	return vm_config_add_initrd(cfg, json_object_get_string(o));
+}
+
+/* snapshots from before there could be several have one */
+static const char *get_initrds(struct vm_config *cfg, struct json_object *o)
+{
+	const char *one = peek_string(o, "initrd");
+
+	return one ? vm_config_add_initrd(cfg, one) : each(cfg, o, "initrds", add_json_initrd);
+}
+
 int vm_config_from_json(struct vm_config *cfg, struct json_object *o,
 			const char **why)
 {
@@ -611,14 +841,16 @@ int vm_config_from_json(struct vm_config *cfg, struct json_object *o,
 	if (!json_object_is_type(o, json_type_object))
 		return -EBADMSG;
 	cfg->name = get_string(o, "name");
+	cfg->iso = get_string(o, "iso");
 	cfg->kernel = get_string(o, "kernel");
-	cfg->initrd = get_string(o, "initrd");
 	cfg->cmdline = get_string(o, "cmdline");
 	n = get_int(o, "memory");
 	cfg->mem_bytes = n > 0 ? (uint64_t)n : 0;
 	n = get_int(o, "cpus");
 	cfg->nr_cpus = n > 0 && n <= VM_CPUS_MAX ? (unsigned int)n : 0;
 	*why = get_unpack(cfg, o);
+	if (!*why)
+		*why = get_initrds(cfg, o);
 	if (!*why)
 		*why = each(cfg, o, "disks", add_json_disk);
 	if (!*why)

@@ -3,6 +3,7 @@
 #ifndef VMPLAT_RUN_CONFIG_H
 #define VMPLAT_RUN_CONFIG_H
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,6 +13,7 @@ struct json_object;
 #define VM_CPUS_MAX	64
 #define VM_DISKS_MAX	16
 #define VM_NETS_MAX	8
+#define VM_INITRDS_MAX	16
 #define VM_DIMMS_MAX	16
 #define VM_MEM_MIN	(32ULL << 20)
 #define VM_MEM_MAX	(64ULL << 30)	/* memory plugged later included */
@@ -38,7 +40,7 @@ struct vm_disk {
 	unsigned int slot;	/* on the PCI bus */
 };
 
-enum vm_net_kind { VM_NET_TAP, VM_NET_SOCKET, VM_NET_PASST };
+enum vm_net_kind { VM_NET_NONE, VM_NET_TAP, VM_NET_SOCKET, VM_NET_PASST };
 
 struct vm_net {
 	char id[VM_ID_MAX + 1];
@@ -57,7 +59,11 @@ struct vm_dimm {
 
 struct vm_config {
 	char *name;
-	char *kernel, *initrd, *cmdline;
+	char *iso;		/* the disc whose files iso:/PATH means, or NULL */
+	char *kernel, *cmdline;
+	char *initrds[VM_INITRDS_MAX];	/* files one after the other */
+	unsigned int nr_initrds;
+	char *affinity;		/* vm_affinity_parse(); NULL: anywhere. The host's, not in snapshots */
 	uint64_t mem_bytes;	/* at boot, without DIMMs */
 	unsigned int nr_cpus;
 	struct vm_disk disks[VM_DISKS_MAX];
@@ -83,6 +89,7 @@ void vm_config_free(struct vm_config *cfg);
  * This and its sisters: NULL, or the sentence that says why not (static storage
  * of this thread). A MAC of all zeroes becomes a random one.
  */
+const char *vm_config_add_initrd(struct vm_config *cfg, const char *path);
 const char *vm_config_add_disk(struct vm_config *cfg, const struct vm_disk *d);
 const char *vm_config_add_net(struct vm_config *cfg, const struct vm_net *n);
 const char *vm_config_add_dimm(struct vm_config *cfg, const struct vm_dimm *d);
@@ -105,11 +112,53 @@ const char *vm_net_kind_name(enum vm_net_kind kind);
 #define VM_MAC_CHARS 18
 const char *vm_mac_text(const uint8_t mac[6], char text[VM_MAC_CHARS]);
 
+/*
+ * What can be said of a kind of devices, as words of a flag ("FILE,ro,id=x") or as
+ * keys of a section: one table for both.
+ */
+struct vm_key {
+	const char *name;
+	const char *arg;	/* what its value is called; NULL: it is there, or not */
+	bool path;		/* the value is a file's name */
+	const char *(*set)(void *dev, const char *value);
+};
+
+struct vm_device_kind {
+	const char *name;	/* of flag and section */
+	const char *head;	/* the key a flag begins with, without naming it; NULL: none */
+	const struct vm_key *keys;	/* ends with an empty one */
+	size_t bytes;		/* of a device, which begins as zeroes */
+	const char *(*complete)(void *dev);	/* NULL, or what is missing */
+	const char *(*add)(struct vm_config *cfg, void *dev);	/* a copy */
+	void (*free)(void *dev);		/* what is in it */
+};
+
+extern const struct vm_device_kind vm_disk_kind, vm_net_kind;
+
+const struct vm_key *vm_key_find(const struct vm_device_kind *kind, const char *name, size_t len);
+/** vm_device_words - call @fn for each word of a flag's @text; the value of a switch is "" */
+typedef const char *vm_word_fn(void *ctx, const struct vm_key *key, const char *value);
+const char *vm_device_words(const struct vm_device_kind *kind, const char *text, vm_word_fn *fn,
+			    void *ctx);
+
+/**
+ * vm_affinity_parse - the CPUs of the host that @vcpu may run on
+ * @text: lists as taskset(1) has them, with ':' between them: one for all vCPUs, or one for each
+ * @set: NULL to check @text alone
+ * @nr: how many lists there are
+ *
+ * NULL, or a sentence.
+ */
+const char *vm_affinity_parse(const char *text, unsigned int vcpu, cpu_set_t *set,
+			      unsigned int *nr);
+
+const char *vm_check_memory(uint64_t bytes);
+const char *vm_check_name(const char *name);
 /** vm_config_check - NULL if all is well, else a sentence (static, this thread's) */
 const char *vm_config_check(const struct vm_config *cfg);
 
 /**
- * vm_config_to_json - {"name","kernel","initrd","cmdline","unpack","arch","memory","cpus",
+ * vm_config_to_json - {"name","iso","kernel","initrds":[...],"cmdline","unpack","arch","memory","cpus",
  * "disks":[{"name","path","readonly","slot"}], "nets":[{"name","kind","where","mac",
  * "slot"}], "dimms":[{"name","bytes","gpa","slot"}]}
  */

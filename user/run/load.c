@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Puts a kernel, its initrd and what they are told into guest memory:
+ * Puts a kernel, its initrds and what they are told into guest memory:
  *
  *   0x000500 GDT   0x007000 zero page   0x009000 page tables   0x020000 command line
- *   0x0e0000 ACPI tables   1 MiB and up: the kernel; the initrd as high as it may be
+ *   0x0e0000 ACPI tables   1 MiB and up: the kernel; initrds as high as they may be
  *
  * A compressed kernel is unpacked here and entered directly, as if its own code had
  * unpacked it: at random addresses unless the command line says nokaslr. What cannot
  * be unpacked here, or --unpack guest, is left to that code.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "image/kernel.h"
+#include "input.h"
 #include "kcache.h"
 #include "vm_priv.h"
 
@@ -36,6 +34,11 @@ struct loaded {
 	uint64_t start, end;		/* of the kernel with all that it needs to start */
 	uint64_t initrd_at, initrd_bytes;
 	bool la57;			/* it may be entered with 5-level paging */
+};
+
+struct initrds {
+	struct input in[VM_INITRDS_MAX];
+	unsigned int nr;		/* open ones */
 };
 
 /* ---- bytes ---------------------------------------------------------------- */
@@ -76,56 +79,44 @@ static void populate(void *p, uint64_t len)
 
 /* ---- files ---------------------------------------------------------------- */
 
-static int file_open(struct vm *vm, const char *what, const char *path, uint64_t *len)
+/* what input_open() and input_read() say, behind what file it is */
+static int input_error(struct vm *vm, int err, const char *what, const char *path, const char *why)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct stat st;
-	int ret = 0;
-
-	if (fd < 0 || fstat(fd, &st))
-		ret = vm_error(vm, -errno, "%s %s: %s", what, path, strerror(errno));
-	else if (!S_ISREG(st.st_mode))
-		ret = vm_error(vm, -EINVAL, "%s %s: it is not a regular file", what, path);
-	else if (!st.st_size)
-		ret = vm_error(vm, -ENOEXEC, "%s %s: it is empty", what, path);
-	else if ((uint64_t)st.st_size > FILE_MAX)
-		ret = vm_error(vm, -EFBIG, "%s %s: its %llu MiB are more than is taken (%llu MiB)",
-			       what, path, (unsigned long long)st.st_size >> 20, FILE_MAX >> 20);
-	else
-		*len = (uint64_t)st.st_size;
-	if (ret && fd >= 0)
-		close(fd);
-	return ret ? ret : fd;
+	return vm_error(vm, err, "%s %s: %s", what, path, why);
 }
 
-static int file_read(struct vm *vm, int fd, const char *what, const char *path, uint8_t *to,
-		     size_t len)
+static int open_file(struct vm *vm, const char *what, const char *path, struct input *in)
 {
-	while (len) {
-		ssize_t n = read(fd, to, len);
+	const char *why;
+	int ret = input_open(in, vm->cfg.iso, path, &why);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return vm_error(vm, n ? -errno : -EIO, "%s %s: %s", what, path,
-					n ? strerror(errno) : "it became shorter while it was read");
-		to += n;
-		len -= (size_t)n;
-	}
-	return 0;
+	if (ret)
+		return input_error(vm, ret, what, path, why);
+	if (!in->bytes)
+		ret = vm_error(vm, -ENOEXEC, "%s %s: it is empty", what, path);
+	else if (in->bytes > FILE_MAX)
+		ret = vm_error(vm, -EFBIG, "%s %s: its %llu MiB are more than is taken (%llu MiB)",
+			       what, path, (unsigned long long)in->bytes >> 20, FILE_MAX >> 20);
+	if (ret)
+		input_close(in);
+	return ret;
 }
 
 static int read_kernel(struct vm *vm, struct bytes *b)
 {
-	uint64_t len = 0;
-	int fd = file_open(vm, "kernel", vm->cfg.kernel, &len), ret;
+	struct input in;
+	const char *why;
+	int ret = open_file(vm, "kernel", vm->cfg.kernel, &in);
 
-	if (fd < 0)
-		return fd;
-	ret = bytes_alloc(vm, b, len);
-	if (!ret)
-		ret = file_read(vm, fd, "kernel", vm->cfg.kernel, b->p, len);
-	close(fd);
+	if (ret)
+		return ret;
+	ret = bytes_alloc(vm, b, in.bytes);
+	if (!ret) {
+		ret = input_read(&in, b->p, &why);
+		if (ret)
+			ret = input_error(vm, ret, "kernel", vm->cfg.kernel, why);
+	}
+	input_close(&in);
 	return ret;
 }
 
@@ -413,6 +404,8 @@ static int not_a_kernel(struct vm *vm)
 	const char *why;
 	int ret;
 
+	if (input_on_disc(vm->cfg.kernel))
+		return kernel_error(vm, -ENOEXEC, "it is no kernel: neither a bzImage nor an ELF file");
 	ret = vmplat_image_open(&img, vm->cfg.kernel, 0);
 	if (ret)
 		return kernel_error(vm, ret, vmplat_last_error());
@@ -443,23 +436,64 @@ static int load_kernel(struct vm *vm, struct loaded *to)
 	return ret;
 }
 
-/* ---- the initrd ------------------------------------------------------------ */
+/* ---- initrds --------------------------------------------------------------- */
 
-static int load_initrd(struct vm *vm, struct loaded *to, int fd)
+/* The kernel unpacks one archive after the other; each must begin at a multiple of 4. */
+#define INITRD_ALIGN	4u
+
+static uint64_t padded(uint64_t bytes)
 {
+	return (bytes + INITRD_ALIGN - 1) / INITRD_ALIGN * INITRD_ALIGN;
+}
+
+static int open_initrds(struct vm *vm, struct initrds *all, struct loaded *to)
+{
+	for (unsigned int i = 0; i < vm->cfg.nr_initrds; i++) {
+		int ret = open_file(vm, "initrd", vm->cfg.initrds[i], &all->in[i]);
+
+		if (ret)
+			return ret;
+		all->nr++;
+		/* of 16 files of at most 2 GiB: it does not overflow */
+		to->initrd_bytes = padded(to->initrd_bytes) + all->in[i].bytes;
+	}
+	return 0;
+}
+
+static void close_initrds(struct initrds *all)
+{
+	for (unsigned int i = 0; i < all->nr; i++)
+		input_close(&all->in[i]);
+}
+
+static int load_initrds(struct vm *vm, struct loaded *to, struct initrds *all)
+{
+	const char *why;
 	uint8_t *at;
 
 	if (!to->initrd_bytes)
 		return 0;
 	if (to->initrd_at < to->end)
-		return vm_error(vm, -EFBIG, "initrd %s: its %llu MiB do not fit beside the kernel into %llu MiB; give the guest more --memory",
-				vm->cfg.initrd, (unsigned long long)to->initrd_bytes >> 20,
+		return vm_error(vm, -EFBIG, "initrd %s%s: %llu MiB do not fit beside the kernel into %llu MiB; give the guest more --memory",
+				vm->cfg.initrds[0], all->nr > 1 ? " and the others" : "",
+				(unsigned long long)to->initrd_bytes >> 20,
 				(unsigned long long)vm->low_bytes >> 20);
 	at = vm_gpa(vm, to->initrd_at, to->initrd_bytes);
 	populate(at, to->initrd_bytes);
+	for (unsigned int i = 0; i < all->nr; i++) {
+		int ret = input_read(&all->in[i], at, &why);
+
+		if (ret)
+			return input_error(vm, ret, "initrd", vm->cfg.initrds[i], why);
+		at += all->in[i].bytes;
+		if (i + 1 == all->nr)
+			break;
+		memset(at, 0, padded(all->in[i].bytes) - all->in[i].bytes);
+		at += padded(all->in[i].bytes) - all->in[i].bytes;
+	}
 	to->hdr.ramdisk_image = (uint32_t)to->initrd_at;
 	to->hdr.ramdisk_size = (uint32_t)to->initrd_bytes;
-	return file_read(vm, fd, "initrd", vm->cfg.initrd, at, to->initrd_bytes);
+	return 0;
 }
 
 /* ---- all of it ------------------------------------------------------------- */
@@ -482,18 +516,14 @@ static void fill_e820(struct vm *vm, struct boot_params *bp)
 
 static int load_files(struct vm *vm, struct loaded *to)
 {
-	int fd = -1, ret;
+	struct initrds all = { .nr = 0 };
+	int ret = open_initrds(vm, &all, to);
 
-	if (vm->cfg.initrd) {
-		fd = file_open(vm, "initrd", vm->cfg.initrd, &to->initrd_bytes);
-		if (fd < 0)
-			return fd;
-	}
-	ret = load_kernel(vm, to);
 	if (!ret)
-		ret = load_initrd(vm, to, fd);
-	if (fd >= 0)
-		close(fd);
+		ret = load_kernel(vm, to);
+	if (!ret)
+		ret = load_initrds(vm, to, &all);
+	close_initrds(&all);
 	return ret;
 }
 

@@ -216,13 +216,51 @@ static void *vcpu_main(void *arg)
 	}
 }
 
+/* Where it may run. A CPU that is not there, or not for this process, is refused, not left out. */
+static int pin(struct vcpu *vcpu, pthread_attr_t *attr, cpu_set_t *want)
+{
+	unsigned int nr;
+	const char *why = vm_affinity_parse(vcpu->vm->cfg.affinity, vcpu->index, want, &nr);
+
+	if (why)
+		return vm_error(vcpu->vm, -EINVAL, "%s", why);
+	pthread_attr_setaffinity_np(attr, sizeof(*want), want);
+	return 0;
+}
+
+static int check_pinned(struct vcpu *vcpu, const cpu_set_t *want)
+{
+	cpu_set_t have, lost;
+
+	pthread_getaffinity_np(vcpu->thread, sizeof(have), &have);
+	CPU_XOR(&lost, want, &have);
+	for (int i = 0; i < CPU_SETSIZE; i++)
+		if (CPU_ISSET(i, &lost))
+			return vm_error(vcpu->vm, -EINVAL,
+					"vCPU %u cannot run on CPU %d: it is offline, or not for this process",
+					vcpu->index, i);
+	return 0;
+}
+
 int vcpu_start(struct vcpu *vcpu)
 {
-	int ret = pthread_create(&vcpu->thread, NULL, vcpu_main, vcpu);
+	bool pinned = vcpu->vm->cfg.affinity;
+	pthread_attr_t attr;
+	cpu_set_t want;
+	int ret = 0;
 
-	if (ret)
-		return vm_error(vcpu->vm, -ret, "no thread for vCPU %u: %s",
-				vcpu->index, strerror(ret));
-	vcpu->started = true;
-	return 0;
+	pthread_attr_init(&attr);
+	if (pinned)
+		ret = pin(vcpu, &attr, &want);
+	if (!ret) {
+		ret = -pthread_create(&vcpu->thread, &attr, vcpu_main, vcpu);
+		vcpu->started = !ret;
+		if (ret == -EINVAL && pinned)
+			vm_error(vcpu->vm, ret, "vCPU %u: none of the CPUs it is to run on is there",
+				 vcpu->index);
+		else if (ret)
+			vm_error(vcpu->vm, ret, "no thread for vCPU %u: %s", vcpu->index, strerror(-ret));
+	}
+	pthread_attr_destroy(&attr);
+	return ret || !pinned ? ret : check_pinned(vcpu, &want);
 }

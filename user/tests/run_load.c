@@ -12,6 +12,7 @@
 #include <zlib.h>
 
 #include "image/kernel.h"
+#include "iso_image.h"
 #include "run/vm_priv.h"
 #include "tap.h"
 
@@ -124,7 +125,7 @@ static void make_vm(uint64_t bytes, char *kernel, size_t initrd, const char *cmd
 	vm.cfg.cmdline = strdup(cmdline);
 	if (p) {
 		memset(p, 0x77, initrd);
-		vm.cfg.initrd = file(p, initrd);
+		vm.cfg.initrds[vm.cfg.nr_initrds++] = file(p, initrd);
 		free(p);
 	}
 	vm.low_bytes = bytes;
@@ -134,14 +135,15 @@ static void make_vm(uint64_t bytes, char *kernel, size_t initrd, const char *cmd
 
 static void close_file(char *path)
 {
-	if (path)
+	if (path && !strncmp(path, "/proc/", 6))
 		close(atoi(path + strlen("/proc/self/fd/")));
 }
 
 static void drop_vm(void)
 {
 	close_file(vm.cfg.kernel);
-	close_file(vm.cfg.initrd);
+	for (unsigned int i = 0; i < vm.cfg.nr_initrds; i++)
+		close_file(vm.cfg.initrds[i]);
 	vm_config_free(&vm.cfg);
 	munmap(vm.ram, vm.low_bytes);
 }
@@ -307,9 +309,59 @@ TEST(a_vmlinux)
 	free(v);
 }
 
+/* one behind the other, each from a multiple of 4 on, and one of them on the disc */
+TEST(several_initrds)
+{
+	struct disc d = iso_disc();
+	int fd = disc_fd(&d);
+	char disc[40];
+	uint8_t *at;
+
+	snprintf(disc, sizeof(disc), "/proc/self/fd/%d", fd);
+	make_vm(64 * MIB, bzimage(true, 0, NULL), 5, "");
+	vm.cfg.iso = strdup(disc);
+	vm.cfg.initrds[vm.cfg.nr_initrds++] = strdup("iso:/multi");
+	vm.cfg.initrds[vm.cfg.nr_initrds++] = strdup("iso:/hello-world");
+	CHECK_EQ(load(), 0);
+	CHECK_EQ(info.initrd_bytes, 8 + (MULTI_BYTES + 3) / 4 * 4 + HELLO_BYTES);
+	at = vm.ram + info.initrd;
+	CHECK(!memcmp(at, "\x77\x77\x77\x77\x77\0\0\0" "1111", 12));
+	CHECK_EQ(at[8 + MULTI_BYTES - 1], '1' + (MULTI_BYTES - 1) / SECT);
+	CHECK(!memcmp(at + info.initrd_bytes - HELLO_BYTES, hello, HELLO_BYTES));
+
+	free(vm.cfg.initrds[2]);
+	vm.cfg.initrds[2] = strdup("iso:/nothing");
+	CHECK_EQ(load(), -ENOENT);
+	CHECK(strstr(why, "initrd iso:/nothing: "));
+	free(vm.cfg.initrds[2]);
+	vm.cfg.initrds[2] = strdup("iso:/sub");
+	CHECK(load() < 0);
+	CHECK(strstr(why, "initrd iso:/sub: "));
+	free(vm.cfg.initrds[2]);
+	vm.cfg.initrds[2] = strdup("iso:/hello-world");
+	free(vm.cfg.iso);
+	vm.cfg.iso = NULL;
+	CHECK_EQ(load(), -EINVAL);
+	CHECK(strstr(why, "there is no disc"));
+	vm.cfg.iso = file("no disc at all", 14);
+	CHECK(load() < 0);
+	close_file(vm.cfg.iso);
+	drop_vm();
+
+	/* a file of the disc that is no kernel */
+	make_vm(64 * MIB, strdup("iso:/hello-world"), 0, "");
+	vm.cfg.iso = strdup(disc);
+	CHECK_EQ(load(), -ENOEXEC);
+	CHECK(strstr(why, "kernel iso:/hello-world: it is no kernel"));
+	drop_vm();
+	close(fd);
+	disc_free(&d);
+}
+
 int main(void)
 {
 	RUN(random_addresses);
+	RUN(several_initrds);
 	RUN(told_not_to);
 	RUN(left_to_the_guest);
 	RUN(refused);
