@@ -29,6 +29,7 @@ static const struct cli_command commands[] = {
 	{ "view",	"copy one instant of memory files while they are used",	cmd_view },
 	{ "iso",	"look into optical disc images, check them, take files out", cmd_iso },
 	{ "events",	"what happens on this host; nothing is lost silently",	cmd_events },
+	{ "hotplug",	"have a policy decide what becomes of what is plugged in", cmd_hotplug },
 	{ "info",	"what the kernel module offers, or why it is not there", cmd_info },
 	{ "help",	"explain a command",					cmd_help },
 	{ "version",	"print the version",					cmd_version },
