@@ -205,23 +205,25 @@ static bool is_hopeless(struct plug_work *w, const struct plug_object *o,
 	return false;
 }
 
-static int apply_one(struct plug_work *w, const struct plug_policy *policy, struct plug_object *o)
+static int apply_one(struct plug_work *w, const struct plug_policy *policy,
+		     const struct plug_object *seen)
 {
 	struct plug_change c = { 0 };
+	struct plug_object o;
 	struct plug_verdict v;
 	int err;
 
 	/* the change before this one may have changed it, or taken its time */
-	err = plug_look(w->host, o->class_, o->name, "", o);
+	err = plug_look(w->host, seen->class_, seen->name, "", &o);
 	if (err)
 		return err == -ENOENT ? 0 : err;
-	plug_decide(w->host, policy, o, &v);
-	if (!v.change || (w->follows && is_hopeless(w, o, &v)))
+	plug_decide(w->host, policy, &o, &v);
+	if (!v.change || (w->follows && is_hopeless(w, &o, &v)))
 		return 0;
-	c.before = o->now;
+	c.before = o.now;
 	c.after = v.after;
 	c.line = v.rule->line;
-	return make_change(w, o, &c);
+	return make_change(w, &o, &c);
 }
 
 int plug_apply(struct plug_work *w, const struct plug_policy *policy)

@@ -52,20 +52,27 @@ static size_t memory_steps(const struct plug_object *o, const struct plug_state 
 
 /*
  * The override first, as it decides who may bind from now on. By the old driver's own
- * file: it refuses if the device has got another one meanwhile.
+ * file: it refuses if the device has got another one meanwhile. A state with a driver
+ * that its override forbids is where a change was cut short; the way back to it leads
+ * over an override that allows the driver.
  */
 static size_t pci_steps(const struct plug_object *o, const struct plug_state *from,
 			const struct plug_state *to, struct plug_step *steps)
 {
-	bool other = strcmp(from->driver, to->driver);
+	static const char override[] = "bus/pci/devices/%s/driver_override";
+	bool other = strcmp(from->driver, to->driver), binds = other && *to->driver;
+	bool forbids = binds && *to->override && strcmp(to->override, to->driver);
+	const char *first = forbids ? to->driver : to->override;
 	size_t n = 0;
 
-	if (strcmp(from->override, to->override))
-		step_write(&steps[n++], to->override, "bus/pci/devices/%s/driver_override", o->name);
+	if (strcmp(from->override, first))
+		step_write(&steps[n++], first, override, o->name);
 	if (other && *from->driver)
 		step_write(&steps[n++], o->name, "bus/pci/drivers/%s/unbind", from->driver);
-	if (other && *to->driver)
+	if (binds)
 		step_write(&steps[n++], o->name, "bus/pci/drivers/%s/bind", to->driver)->patient = true;
+	if (forbids)
+		step_write(&steps[n++], to->override, override, o->name);
 	return n;
 }
 
