@@ -190,7 +190,7 @@ static bool is_hopeless(struct plug_work *w, const struct plug_object *o,
 
 		if (c->class_ != o->class_ || c->ino != o->ino || strcmp(c->object, o->name))
 			continue;
-		if (c->result == PLUG_FAILED && !c->gone && plug_state_same(&c->now, &o->now) &&
+		if (c->result == PLUG_FAILED && plug_state_same(&c->before, &o->now) &&
 		    plug_state_same(&c->after, &v->after))
 			return true;
 		if (!nr)

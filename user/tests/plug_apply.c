@@ -260,6 +260,37 @@ TEST(somebody_was_faster)
 	tree_free();
 }
 
+static int steal_once(enum plug_io io, const char *where, const char *what)
+{
+	static bool stolen;
+
+	if (io == PLUG_IO_WRITE && !strcmp(where, DRIVER_DIR "/vfio-pci/bind") && !stolen) {
+		stolen = true;
+		tree_bind(what, "ixgbe");
+	}
+	return tree_kernel(io, where, what);
+}
+
+/* The kernel gives it to the driver of its ids: a follower sees that, and takes it. */
+TEST(the_kernel_was_faster)
+{
+	setup("pci address=03:00.1 => driver vfio-pci rebind\n");
+	plug_io_hook = steal_once;
+	CHECK_EQ(begin(BOOT), 0);
+	work.follows = true;
+	CHECK_EQ(plug_apply(&work, &policy), 0);
+	CHECK_EQ(work.nr_failed, 1);
+	CHECK(!strcmp(tree_driver_of("0000:03:00.1"), "ixgbe"));
+	CHECK_EQ(plug_apply(&work, &policy), 0);
+	CHECK_EQ(work.nr_done, 1);
+	CHECK(!strcmp(tree_driver_of("0000:03:00.1"), "vfio-pci"));
+	plug_journal_close(&journal);
+	CHECK_EQ(undo(1), 0);
+	CHECK_EQ(work.nr_refused, 0);
+	CHECK(!strcmp(tree_driver_of("0000:03:00.1"), ""));	/* where it all began */
+	tree_free();
+}
+
 /* ---- a kernel that refuses ---------------------------------------------------------------------- */
 
 TEST(failures_leave_things_as_they_were)
@@ -745,6 +776,7 @@ int main(void)
 	RUN(undo_of_what_is_back_already);
 	RUN(undo_knows_another_device);
 	RUN(somebody_was_faster);
+	RUN(the_kernel_was_faster);
 	RUN(failures_leave_things_as_they_were);
 	RUN(busy_memory);
 	RUN(a_kernel_that_does_otherwise);
