@@ -80,6 +80,30 @@ qemu() {
 	pids+=("$last")
 }
 
+alive() { kill -0 "$1" 2>/dev/null; }
+# goes_on NAME PID ROUND: the guest gets as far as that within two minutes
+goes_on() {
+	local end=$((SECONDS + 120))
+	until past_round "$dir/console.$1" "$3" 2>/dev/null; do
+		[ $SECONDS -lt $end ] && alive "$2" || { post_mortem "$1" "$2"; return 1; }
+		sleep 0.2
+	done
+}
+# three_times COMMAND: one nested guest in some twenty is lost where the CPU is emulated, mostly before its kernel says a
+# word and with no log or view yet; not seen elsewhere. Its last state is shown. That an image is right does not hang
+# on this: it is compared byte for byte, and would fail three times.
+three_times() {
+	local i
+	for i in 1 2 3; do
+		"$1" && return
+		echo "# $1: attempt $i failed"
+		alive "$last" && kill -KILL "$last"
+		wait "$last" 2>/dev/null
+		rm -f "$dir"/{keys,qmp,console}."${1#*_}"
+	done
+	return 1
+}
+
 # The initrd of guests of the test host, and our program beside it.
 make_initrd() {
 	local add=$dir/add lib
@@ -129,9 +153,13 @@ check "$([ "$status" != 0 ] && grep -qi 'map.*Invalid argument' "$dir/qemu.priva
 diag <"$dir/qemu.private"
 rm -f "$mnt/private"
 
-qemu first "mem-path=$mnt/first,share=on"
-first=$last
-wait_for 240 past_round "$dir/console.first" 2 || { post_mortem first "$first"; bail "the guest does not come up"; }
+boot_first() {
+	rm -f "$mnt/first"
+	qemu first "mem-path=$mnt/first,share=on"
+	first=$last
+	goes_on first "$first" 2
+}
+three_times boot_first || bail "the guest does not come up"
 check 0 "a stock guest runs on vmplatfs under KVM"
 adopt < <("$programs/observe" "$mnt/first" $mib)
 
@@ -143,13 +171,13 @@ qmp migrate "{\"uri\":\"file:$dir/state\"}" || bail "migrate"
 wait_for 60 migrated
 check $? "QEMU writes its device state"
 stopped=$("$programs/observe" --sum "$mnt/first")
-"$programs/observe" --image "$mnt/first" "$mnt/second" >"$dir/image" &
+"$programs/observe" --image "$mnt/first" "$mnt/image" >"$dir/image" &
 image=$!
 wait_for 60 grep -q '^frozen' "$dir/image" || bail "no image"
 qmp cont || bail "cont"
 wait "$image"
 check $? "the memory of that instant is copied while the guest goes on"
-check "$([ "$("$programs/observe" --sum "$mnt/second")" = "$stopped" ]; echo $?)" "it is what the guest had when it was stopped"
+check "$([ "$("$programs/observe" --sum "$mnt/image")" = "$stopped" ]; echo $?)" "it is what the guest had when it was stopped"
 qmp_close
 
 finish first "$first"
@@ -157,21 +185,22 @@ check $? "the guest finishes undisturbed"
 wait_for 30 eval "! kill -0 $first" || kill -KILL "$first"
 rm -f "$mnt/first"
 
-qemu second "mem-path=$mnt/second,share=on" -incoming defer
-second=$last
-qmp_open second
-capability x-ignore-shared && qmp migrate-incoming "{\"uri\":\"file:$dir/state\"}" || bail "incoming"
-wait_for 60 migrated || qmp query-migrate
-runs || qmp cont
-wait_for 60 runs
-check $? "a second QEMU takes image and state"
-qmp_close
-wait_for 120 past_round "$dir/console.second" $((at + 2))
-past=$?
-[ $past = 0 ] || post_mortem second "$second"
-check $past "the second guest is past round $at, where the first was"
-finish second "$second"
-check $? "the second guest finishes too"
+continue_second() {
+	rm -f "$mnt/second"
+	cp --sparse=always "$mnt/image" "$mnt/second" || bail "no room for a second guest"
+	qemu second "mem-path=$mnt/second,share=on" -incoming defer
+	second=$last
+	qmp_open second
+	capability x-ignore-shared && qmp migrate-incoming "{\"uri\":\"file:$dir/state\"}" || return
+	wait_for 60 migrated || qmp query-migrate
+	runs || qmp cont
+	wait_for 60 runs
+	taken=$?
+	qmp_close
+	[ $taken = 0 ] && goes_on second "$second" $((at + 2)) && finish second "$second"
+}
+three_times continue_second
+check $? "image and state go on in a second QEMU, past round $at, to the end"
 diag <"$dir/qemu.second"
 echo "1..$n"
 exit $failed
