@@ -145,11 +145,13 @@ struct vmplat_view_desc {
  * struct vmplat_vm_report - one VMPLAT_NL_CMD_VM_SET
  * @name: NULL to leave it as it is
  * @state: enum vmplat_vm_state, 0 to leave it
+ * @reason: why it failed; belongs to @state, and may be NULL
  * @nr_mems: length of @mems; -1 to leave them
  */
 struct vmplat_vm_report {
 	const char *name;
 	u32 state;
+	const char *reason;
 	int nr_mems;
 	u64 mems[VMPLAT_VM_MEMS_MAX];
 };

@@ -775,6 +775,10 @@ static const struct nla_policy vm_policy[VMPLAT_NL_VM_MAX + 1] = {
 	[VMPLAT_NL_VM_STATE] = NLA_POLICY_RANGE(NLA_U32, VMPLAT_VM_STATE_STARTING,
 						VMPLAT_VM_STATE_MAX),
 	[VMPLAT_NL_VM_MEM] = { .type = NLA_U64 },
+	[VMPLAT_NL_VM_REASON] = {
+		.type = NLA_NUL_STRING,
+		.len = VMPLAT_VM_REASON_MAX,
+	},
 };
 
 static int read_report(struct nlattr *nest, struct vmplat_vm_report *report,
@@ -796,6 +800,14 @@ static int read_report(struct nlattr *nest, struct vmplat_vm_report *report,
 	}
 	if (attrs[VMPLAT_NL_VM_STATE])
 		report->state = nla_get_u32(attrs[VMPLAT_NL_VM_STATE]);
+	if (attrs[VMPLAT_NL_VM_REASON]) {
+		report->reason = nla_data(attrs[VMPLAT_NL_VM_REASON]);
+		if (report->state != VMPLAT_VM_STATE_FAILED) {
+			NL_SET_ERR_MSG_ATTR(extack, attrs[VMPLAT_NL_VM_REASON],
+					    "reason is for state failed");
+			return -EINVAL;
+		}
+	}
 	return read_mems(nest, report, extack);
 }
 

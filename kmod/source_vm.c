@@ -25,6 +25,7 @@ struct vm {
 	u32 state;
 	u32 nr_mems;
 	char name[VMPLAT_VM_NAME_MAX + 1];
+	char reason[VMPLAT_VM_REASON_MAX + 1];
 	u64 mems[VMPLAT_VM_MEMS_MAX];
 };
 
@@ -44,6 +45,8 @@ static int put_vm(struct sk_buff *skb, const void *obj)
 		if (nla_put_u64_64bit(skb, VMPLAT_NL_VM_MEM, vm->mems[i],
 				      VMPLAT_NL_VM_PAD))
 			return -EMSGSIZE;
+	if (*vm->reason && nla_put_string(skb, VMPLAT_NL_VM_REASON, vm->reason))
+		return -EMSGSIZE;
 	return 0;
 }
 
@@ -58,8 +61,10 @@ static void update(struct vm *vm, const struct vmplat_vm_report *report)
 {
 	if (report->name)
 		strscpy(vm->name, report->name, sizeof(vm->name));
-	if (report->state)
+	if (report->state) {
 		vm->state = report->state;
+		strscpy(vm->reason, report->reason ?: "", sizeof(vm->reason));
+	}
 	if (report->nr_mems < 0)
 		return;
 	vm->nr_mems = report->nr_mems;

@@ -278,7 +278,7 @@ static int set_vm(unsigned int attr, const void *data, size_t len, bool nested)
 
 static void test_vm_nest(void)
 {
-	char text[80];
+	char text[VMPLAT_VM_REASON_MAX + 20];
 	uint32_t state = VMPLAT_VM_STATE_MAX + 1;
 	unsigned int wrong = 0;
 
@@ -292,6 +292,11 @@ static void test_vm_nest(void)
 	text[70] = '\0';
 	is_int(set_vm(VMPLAT_NL_VM_NAME, text, 71, true), EINVAL, "a name that is too long");
 	is_int(set_vm(VMPLAT_NL_VM_NAME, "", 1, true), EINVAL, "an empty name");
+	is_int(set_vm(VMPLAT_NL_VM_REASON, "why", 4, true), EINVAL, "a reason of no failure");
+	text[70] = 'x';
+	is_int(set_vm(VMPLAT_NL_VM_REASON, text, 20, true), EINVAL, "a reason without an end");
+	text[sizeof(text) - 1] = '\0';
+	is_int(set_vm(VMPLAT_NL_VM_REASON, text, sizeof(text), true), EINVAL, "a reason that is too long");
 	is_int(set_vm(VMPLAT_NL_VM_STATE, &state, 4, false), EINVAL, "an attribute outside of its nest");
 }
 

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # The life of a guest with two CPUs and a disk: boots, is paused, snapshotted while it works, killed, restored,
-# snapshotted again as an increment on what it came from, reset, powered off. Runs in the test host.
+# snapshotted again as an increment on what it came from, reset, powered off. "vmplat events" must tell exactly that.
+# Runs in the test host.
 . "$(dirname "$0")/../tap.sh"
 ticks() { grep -c '^TICK' "$1" 2>/dev/null || true; }
 last() { grep '^TICK' "$1" | tail -1 | cut -d' ' -f2; }
@@ -15,7 +16,19 @@ moves() {	# the guest of console $1 goes on: three more ticks
 stands() { local a; a=$(ticks "$1"); sleep 3; [ "$(ticks "$1")" = "$a" ]; }
 
 export VMPLAT_RUN_DIR=$tmp/vms VMPLAT_STORE=$tmp/store VMPLAT_VM_DIR=$tmp/disks
-clean_up() { for v in a b; do vmplat vm stop $v 2>/dev/null; done; }
+clean_up() { for v in a b; do vmplat vm stop $v 2>/dev/null; done; kill $(jobs -p) 2>/dev/null; }
+
+# what is told of VMs, from before the first
+vmplat events --class vm --json --resume "$tmp/position" >>"$tmp/events" &
+check "somebody listens to events" wait_for "$tmp/position" . 60
+# all that is told of VM $1: states, and "gone" behind the last one
+told() { sed -nE 's/.*"gone":(false|true).*"name":"'"$1"'","state":"([a-z]+)".*/\1 \2/p' "$tmp/events" |
+	sed 's/^false //; s/^true .*/gone/' | tr '\n' ' '; }
+tells() {	# VM STATES: waits for the last of them, then it must be exactly these
+	local end=$((SECONDS + 60))
+	until [ "$(told "$1" | wc -w)" -ge "$(wc -w <<<"$2")" ]; do [ $SECONDS -lt $end ] || break; sleep 0.2; done
+	[ "$(told "$1")" = "$2 " ] || { told "$1"; return 1; }
+}
 echo >"$tmp/disk.raw"	# the guest reads the first line: without one it reads all of the disk, byte by byte
 truncate -s 16M "$tmp/disk.raw"
 
@@ -35,6 +48,10 @@ check "starts in the background" vmplat run --name a --detach --console "$tmp/a"
 	--initrd "$VMPLAT_GUEST_INITRD" --memory 192M --cpus 2 --disk "$tmp/disk.raw" \
 	--cmdline "console=ttyS0 quiet script=\"$script\""
 check "its name is taken" says "running already" vmplat run --name a --kernel "$VMPLAT_GUEST_KERNEL"
+check "events: it starts" tells a "starting running"
+mem=$(grep -o '"mem":\[[0-9]*\]' "$tmp/events" | tail -1)
+check "with its memory" says "^{.*\"id\":${mem//[!0-9]/},.*\"mem\":{\"bytes\":$((192 << 20))," vmplat events --state --class mem --json
+check "and its owner" says '"owner":0,"vm":{"name":"a"' vmplat events --state --class vm --json
 check "boots and works" wait_for "$tmp/a" '^TICK 2 ' 280
 check "sees both CPUs" grep -q '^2' "$tmp/a"
 check "list" says running vmplat vm list
@@ -47,6 +64,7 @@ check "pause twice" says "it is paused" vmplat vm pause a
 check "stands still" stands "$tmp/a"
 check "resume" vmplat vm resume a
 check "goes on" moves "$tmp/a"
+check "events: paused and resumed" tells a "starting running paused running"
 
 check "increment on nothing" not vmplat vm snapshot --base nosuch a s0
 check "full snapshot while it works" vmplat vm snapshot a s1
@@ -63,6 +81,9 @@ pid=$(vmplat vm show a --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')
 kill -9 "$pid"
 sleep 1
 check "a killed one is dead" says dead vmplat vm list
+check "events: snapshots, one refused, and lost while it ran" tells a \
+	"starting running paused running snapshotting running snapshotting running snapshotting running gone"
+check "in its last state" says '"gone":true.*"state":"running"' tail -1 "$tmp/events"
 check "restore" timeout 280 vmplat restore s2 --detach --console "$tmp/b" --name b
 check "works again" wait_for "$tmp/b" '^TICK' 60
 first=$(grep '^TICK' "$tmp/b" | head -1 | cut -d' ' -f2)
@@ -82,11 +103,32 @@ check_reset() { local end=$((SECONDS + 280)); until rebooted; do [ $SECONDS -lt 
 check "boots again" check_reset
 check "stop" vmplat vm stop b
 check "nothing runs" not grep -q running <(vmplat vm list)
+check "events: restored, a snapshot, a reset that is no other state, stopped" \
+	tells b "restoring running snapshotting running stopping stopped gone"
 
+: >"$tmp/events"
 check "powers itself off" timeout 280 vmplat run --name a --console "$tmp/c" --kernel "$VMPLAT_GUEST_KERNEL" \
 	--initrd "$VMPLAT_GUEST_INITRD" --memory 128M --cmdline 'quiet script="poweroff -f"' </dev/null
-check "a guest's reboot ends it when asked" timeout 280 vmplat run --no-reboot --name a --console "$tmp/c" \
+check "events: and that it does so" tells a "starting running stopping stopped gone"
+# the module's events are in the initial network namespace only
+check "a guest's reboot ends it when asked, and it runs where it cannot report" says "events do not tell what this VM does" \
+	timeout 280 unshare --net vmplat run --no-reboot --name a --console "$tmp/c" \
 	--kernel "$VMPLAT_GUEST_KERNEL" --initrd "$VMPLAT_GUEST_INITRD" --memory 128M --cmdline 'quiet script="true"' </dev/null
+check "having booted" grep -q 'reboot: Restarting system' "$tmp/c"
 check "memfd has no snapshots" says "memfd" sh -c 'vmplat run --name a --detach --console none --memory-backend memfd \
 	--kernel "$VMPLAT_GUEST_KERNEL" --memory 64M; vmplat vm snapshot a s9'
+
+# a user who may only open /dev/kvm and /dev/vmplat
+mkdir "$tmp/bin" "$tmp/lib"
+cp "$(command -v vmplat)" "$tmp/bin"
+cp "$VMPLAT_SRC/build/user/lib/libvmplat.so.0" "$tmp/lib"
+chmod 711 "$tmp"
+install -d -o nobody "$tmp/of-nobody"
+check "what is no kernel, by nobody of group kvm" says "neither a bzImage nor an ELF" env VMPLAT_RUN_DIR="$tmp/of-nobody" \
+	LD_LIBRARY_PATH="$tmp/lib" setpriv --reuid nobody --regid kvm --clear-groups \
+	"$tmp/bin/vmplat" run --name bad --kernel /etc/passwd
+check "events: it failed" tells bad "starting failed gone"
+check "why, and whose it was" says '"owner":65534,"vm":{"name":"bad","state":"failed".*"reason":"[^"]*neither a bzImage nor an ELF' \
+	tail -1 "$tmp/events"
+check "events: nothing else" test -z "$(grep -v '"name":"\(a\|bad\)"' "$tmp/events")"
 done_testing

@@ -92,17 +92,21 @@ enum vmplat_action {
 
 /**
  * enum vmplat_vm_state - What a VM is doing, as its runner says.
- * @VMPLAT_VM_STATE_STOPPED: Ended in order. A VM that vanishes in any other
- *   state was lost.
- * @VMPLAT_VM_STATE_CRASHED: The guest cannot go on.
+ * @VMPLAT_VM_STATE_SNAPSHOTTING: Standing still for a snapshot, for a moment.
+ * @VMPLAT_VM_STATE_RESTORING: Starting where a snapshot was taken.
+ * @VMPLAT_VM_STATE_STOPPED: Ended in order. A VM that vanishes in any state but
+ *   this and failed was lost.
+ * @VMPLAT_VM_STATE_FAILED: It cannot go on; the attribute reason says why.
  */
 enum vmplat_vm_state {
 	VMPLAT_VM_STATE_STARTING = 1,
 	VMPLAT_VM_STATE_RUNNING,
 	VMPLAT_VM_STATE_PAUSED,
+	VMPLAT_VM_STATE_SNAPSHOTTING,
+	VMPLAT_VM_STATE_RESTORING,
 	VMPLAT_VM_STATE_STOPPING,
 	VMPLAT_VM_STATE_STOPPED,
-	VMPLAT_VM_STATE_CRASHED,
+	VMPLAT_VM_STATE_FAILED,
 
 	/* private: */
 	__VMPLAT_VM_STATE_MAX,
@@ -130,6 +134,7 @@ enum vmplat_fill_state {
 
 #define VMPLAT_VM_NAME_MAX	63
 #define VMPLAT_VM_MEMS_MAX	64
+#define VMPLAT_VM_REASON_MAX	127
 
 enum vmplat_nl_message {
 	VMPLAT_NL_A_PAD = 1,
@@ -271,6 +276,7 @@ enum vmplat_nl_vm {
 	VMPLAT_NL_VM_STATE,
 	VMPLAT_NL_VM_PID,
 	VMPLAT_NL_VM_MEM,
+	VMPLAT_NL_VM_REASON,
 
 	__VMPLAT_NL_VM_MAX,
 	VMPLAT_NL_VM_MAX = (__VMPLAT_NL_VM_MAX - 1)

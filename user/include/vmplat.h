@@ -73,6 +73,13 @@ int vmplat_mem_from_fd(struct vmplat_mem **mem, struct vmplat *dev, int fd);
 void vmplat_mem_close(struct vmplat_mem *mem);
 int vmplat_mem_fd(const struct vmplat_mem *mem);
 uint64_t vmplat_mem_bytes(const struct vmplat_mem *mem);
+/**
+ * vmplat_mem_id - by which id events know a memory
+ * @id: set on success; never given to another memory
+ *
+ * -ENOENT: there are no events here.
+ */
+int vmplat_mem_id(const struct vmplat_mem *mem, struct vmplat *dev, uint64_t *id);
 /** vmplat_mem_map - map all of it, shared, read-write; unmap with munmap() */
 int vmplat_mem_map(struct vmplat_mem *mem, void **addr);
 
@@ -439,15 +446,25 @@ struct vmplat_report;
  * vmplat_report_new - let the world know of a VM
  * @name: 1 to VMPLAT_VM_NAME_MAX bytes
  * @state: &enum vmplat_vm_state
- * @mem_ids: ids of its memories, as events tell them; may be NULL
+ * @mem_ids: ids of its memories, from vmplat_mem_id(); may be NULL
  *
- * The VM vanishes with this handle, or with the process.
+ * The VM vanishes with this handle, or with the process. It belongs to the user who
+ * makes the handle, and @dev must stay open as long. A handle may be used by one
+ * thread at a time.
+ *
+ * -ENOENT: there are no events here: the module is not loaded, or this is not the
+ * initial network namespace.
  */
 int vmplat_report_new(struct vmplat_report **report, struct vmplat *dev,
 		      const char *name, uint32_t state, const uint64_t *mem_ids,
 		      size_t nr_mems);
 /** vmplat_report_state - the VM is in another state now */
 int vmplat_report_state(struct vmplat_report *report, uint32_t state);
+/** vmplat_report_failed - it is in state failed; @reason may be cut */
+int vmplat_report_failed(struct vmplat_report *report, const char *reason);
+/** vmplat_report_mems - it has these memories now; @nr_mems is not 0 */
+int vmplat_report_mems(struct vmplat_report *report, const uint64_t *mem_ids,
+		       size_t nr_mems);
 /** vmplat_report_id - the id of the VM in events */
 uint64_t vmplat_report_id(const struct vmplat_report *report);
 void vmplat_report_close(struct vmplat_report *report);

@@ -20,6 +20,7 @@
 #include <linux/genetlink.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <libmnl/libmnl.h>
@@ -748,27 +749,55 @@ static int read_id(const struct nlmsghdr *nlh, void *data)
 	return 0;
 }
 
-static int report(struct vmplat_report *r, const char *name, uint32_t state,
-		  const uint64_t *mem_ids, size_t nr_mems)
+/* What is NULL, or 0, stays as it is. */
+struct news {
+	const char *name;
+	uint32_t state;
+	const char *reason;
+	const uint64_t *mem_ids;
+	size_t nr_mems;
+};
+
+static int report(struct vmplat_report *r, const struct news *news)
 {
 	struct nlmsghdr *nlh = request(&r->ask, r->ask.family, VMPLAT_NL_CMD_VM_SET, NLM_F_ACK);
 	struct nlattr *nest;
 
+	if (news->nr_mems > VMPLAT_VM_MEMS_MAX)
+		return lib_error(-E2BIG, "%zu memories are more than %d", news->nr_mems,
+				 VMPLAT_VM_MEMS_MAX);
 	put_device(nlh, r->dev);
 	nest = mnl_attr_nest_start(nlh, VMPLAT_NL_A_VM);
-	if (name)
-		mnl_attr_put_strz(nlh, VMPLAT_NL_VM_NAME, name);
-	mnl_attr_put_u32(nlh, VMPLAT_NL_VM_STATE, state);
-	for (size_t i = 0; i < nr_mems; i++)
-		mnl_attr_put_u64(nlh, VMPLAT_NL_VM_MEM, mem_ids[i]);
+	if (news->name)
+		mnl_attr_put_strz(nlh, VMPLAT_NL_VM_NAME, news->name);
+	if (news->state)
+		mnl_attr_put_u32(nlh, VMPLAT_NL_VM_STATE, news->state);
+	if (news->reason)
+		mnl_attr_put_strz(nlh, VMPLAT_NL_VM_REASON, news->reason);
+	for (size_t i = 0; i < news->nr_mems; i++)
+		mnl_attr_put_u64(nlh, VMPLAT_NL_VM_MEM, news->mem_ids[i]);
 	mnl_attr_nest_end(nlh, nest);
 	return converse(&r->ask, read_id, &r->id);
+}
+
+/* Whoever has the device open has the module loaded. */
+static int find_reports(struct asker *ask)
+{
+	struct family family = { 0 };
+	int rc = find_family(ask, VMPLAT_FAMILY_NAME, &family);
+
+	ask->family = family.id;
+	if (rc == -ENOENT)
+		lib_error(rc, "there are no events in this network namespace, only in the initial one");
+	return rc;
 }
 
 API int vmplat_report_new(struct vmplat_report **out, struct vmplat *dev, const char *name,
 			  uint32_t state, const uint64_t *mem_ids, size_t nr_mems)
 {
-	struct family family = { 0 };
+	struct news news = {
+		.name = name, .state = state, .mem_ids = mem_ids, .nr_mems = nr_mems,
+	};
 	struct vmplat_report *r;
 	int rc;
 
@@ -776,19 +805,15 @@ API int vmplat_report_new(struct vmplat_report **out, struct vmplat *dev, const 
 	if (strlen(name) > VMPLAT_VM_NAME_MAX)
 		return lib_error(-EINVAL, "'%s' is longer than %d bytes", name,
 				 VMPLAT_VM_NAME_MAX);
-	if (nr_mems > VMPLAT_VM_MEMS_MAX)
-		return lib_error(-E2BIG, "%zu memories are more than %d", nr_mems,
-				 VMPLAT_VM_MEMS_MAX);
 	r = calloc(1, sizeof(*r));
 	if (!r)
 		return lib_error(-ENOMEM, "out of memory");
 	r->dev = dev;
 	rc = asker_open(&r->ask);
 	if (!rc)
-		rc = find_family(&r->ask, VMPLAT_FAMILY_NAME, &family);
-	r->ask.family = family.id;
+		rc = find_reports(&r->ask);
 	if (!rc)
-		rc = report(r, name, state, mem_ids, nr_mems);
+		rc = report(r, &news);
 	if (rc) {
 		vmplat_report_close(r);
 		return rc;
@@ -799,7 +824,30 @@ API int vmplat_report_new(struct vmplat_report **out, struct vmplat *dev, const 
 
 API int vmplat_report_state(struct vmplat_report *r, uint32_t state)
 {
-	return report(r, NULL, state, NULL, 0);
+	return report(r, &(struct news) { .state = state });
+}
+
+API int vmplat_report_failed(struct vmplat_report *r, const char *reason)
+{
+	struct news news = { .state = VMPLAT_VM_STATE_FAILED };
+	char cut[VMPLAT_VM_REASON_MAX + 1];
+	size_t len = strlen(reason);
+
+	if (len > VMPLAT_VM_REASON_MAX) {
+		len = VMPLAT_VM_REASON_MAX;
+		while (len && (reason[len] & 0xc0) == 0x80)	/* not within a character of UTF-8 */
+			len--;
+	}
+	memcpy(cut, reason, len);
+	cut[len] = 0;
+	if (len)
+		news.reason = cut;
+	return report(r, &news);
+}
+
+API int vmplat_report_mems(struct vmplat_report *r, const uint64_t *mem_ids, size_t nr_mems)
+{
+	return report(r, &(struct news) { .mem_ids = mem_ids, .nr_mems = nr_mems });
 }
 
 API uint64_t vmplat_report_id(const struct vmplat_report *r)
@@ -813,4 +861,67 @@ API void vmplat_report_close(struct vmplat_report *r)
 		return;
 	asker_close(&r->ask);
 	free(r);
+}
+
+/* ---- the id of a memory -------------------------------------------------------------------- */
+
+struct wanted_mem {
+	struct stat st;
+	uint64_t id;
+};
+
+static int look_at_mem(const struct nlmsghdr *nlh, void *data)
+{
+	struct message m = read_message(nlh);
+	struct wanted_mem *wanted = data;
+	uint64_t dev = 0, ino = 0;
+	struct vmplat_field f;
+	size_t pos = 0;
+
+	while (vmplat_event_field(&m.event, &pos, &f)) {
+		if (f.attr == VMPLAT_NL_MEM_DEV)
+			dev = f.number;
+		else if (f.attr == VMPLAT_NL_MEM_INO)
+			ino = f.number;
+	}
+	if (m.event.object && dev == wanted->st.st_dev && ino == wanted->st.st_ino)
+		wanted->id = m.event.id;
+	return 0;
+}
+
+static int find_mem(struct asker *ask, struct vmplat *dev, struct wanted_mem *wanted)
+{
+	struct nlmsghdr *nlh;
+	int rc = find_reports(ask);
+
+	if (rc)
+		return rc;
+	nlh = request(ask, ask->family, VMPLAT_NL_CMD_OBJECT_GET, NLM_F_DUMP);
+	mnl_attr_put_u32(nlh, VMPLAT_NL_A_CLASSES, 1u << VMPLAT_CLASS_MEM);
+	put_device(nlh, dev);
+	rc = converse(ask, look_at_mem, wanted);
+	if (!rc && !wanted->id)
+		return lib_error(-ENODATA, "the kernel knows no such memory");
+	return rc;
+}
+
+API int vmplat_mem_id(const struct vmplat_mem *mem, struct vmplat *dev, uint64_t *id)
+{
+	struct wanted_mem wanted = { .id = 0 };
+	struct asker *ask;
+	int rc;
+
+	if (fstat(mem->fd, &wanted.st))
+		return lib_error(-errno, "descriptor %d: %s", mem->fd, strerror(errno));
+	ask = calloc(1, sizeof(*ask));
+	if (!ask)
+		return lib_error(-ENOMEM, "out of memory");
+	rc = asker_open(ask);
+	if (!rc)
+		rc = find_mem(ask, dev, &wanted);
+	asker_close(ask);
+	free(ask);
+	if (!rc)
+		*id = wanted.id;
+	return rc;
 }

@@ -35,8 +35,9 @@ static const char *const view_words[] = {
 
 static const char *const vm_words[] = {
 	[VMPLAT_VM_STATE_STARTING] = "starting", [VMPLAT_VM_STATE_RUNNING] = "running",
-	[VMPLAT_VM_STATE_PAUSED] = "paused", [VMPLAT_VM_STATE_STOPPING] = "stopping",
-	[VMPLAT_VM_STATE_STOPPED] = "stopped", [VMPLAT_VM_STATE_CRASHED] = "crashed",
+	[VMPLAT_VM_STATE_PAUSED] = "paused", [VMPLAT_VM_STATE_SNAPSHOTTING] = "snapshotting",
+	[VMPLAT_VM_STATE_RESTORING] = "restoring", [VMPLAT_VM_STATE_STOPPING] = "stopping",
+	[VMPLAT_VM_STATE_STOPPED] = "stopped", [VMPLAT_VM_STATE_FAILED] = "failed",
 };
 
 static const struct attr pci_attrs[] = {
@@ -107,6 +108,7 @@ static const struct attr vm_attrs[] = {
 	[VMPLAT_NL_VM_STATE] = WORD("state", vm_words),
 	[VMPLAT_NL_VM_PID] = NUMBER("pid"),
 	[VMPLAT_NL_VM_MEM] = LIST("mem"),
+	[VMPLAT_NL_VM_REASON] = STRING("reason"),
 };
 
 static const struct {

@@ -187,6 +187,8 @@ int mem_plug(struct vm *vm, const struct vm_dimm *from)
 		ret = set_slot(vm, SLOT_DIMM + from->slot, d->gpa, d->bytes, d->ram);
 	if (ret)
 		mem_unplug(vm, from->slot);
+	else
+		report_memories(vm);
 	return ret;
 }
 
@@ -205,6 +207,7 @@ void mem_unplug(struct vm *vm, unsigned int slot)
 	if (d->memfd >= 0)
 		close(d->memfd);
 	memset(d, 0, sizeof(*d));
+	report_memories(vm);
 }
 
 unsigned int vm_memories(struct vm *vm, struct vm_memory list[VM_MEMORIES_MAX])

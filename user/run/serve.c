@@ -212,6 +212,7 @@ static int bring_up(struct serve *s, struct vm_config *cfg, const struct serve_o
 	s->vm->console_output = console_write;
 	s->vm->console_ctx = s->console;
 	serial_on_room(s->vm->serial, on_room, s->vm);
+	report_begin(s->vm, o->prepare);
 	ret = o->prepare ? o->prepare(s->vm, o->ctx) : vm_boot(s->vm);
 	if (!ret)
 		ret = vm_start(s->vm, o->paused);

@@ -285,6 +285,7 @@ static int instant(struct snapshot *s)
 		goto unlock;
 	}
 	vm_set_status(vm, VM_SNAPSHOTTING);
+	report_status(vm);
 	begin = now_ns();
 	if (was == VM_RUNNING)
 		vm_halt(vm);
@@ -299,6 +300,7 @@ static int instant(struct snapshot *s)
 	if (was == VM_RUNNING)
 		vm_unhalt(vm);
 	s->pause_ns = was == VM_RUNNING ? now_ns() - begin : 0;
+	report_status(vm);
 	if (!ret) {
 		s->config = vm_config_to_json(&vm->cfg);
 		ret = write_state(s, &w);

@@ -320,6 +320,7 @@ void vm_free(struct vm *vm)
 	if (!vm)
 		return;
 	vm_stop(vm, VM_STOPPED);
+	report_end(vm);
 	devices_destroy(vm);
 	devices_exit(vm);
 	for (unsigned int i = 0; i < vm->nr_vcpus; i++)
@@ -416,6 +417,7 @@ int vm_start(struct vm *vm, bool paused)
 		if (!paused)
 			vm_unhalt(vm);
 		vm_set_status(vm, paused ? VM_PAUSED : VM_RUNNING);
+		report_status(vm);
 	}
 	pthread_mutex_unlock(&vm->op);
 	return ret;
@@ -440,6 +442,7 @@ int vm_pause(struct vm *vm)
 		vm_halt(vm);
 		arch_pause_clock(vm);
 		vm_set_status(vm, VM_PAUSED);
+		report_status(vm);
 	}
 	pthread_mutex_unlock(&vm->op);
 	return ret;
@@ -455,6 +458,7 @@ int vm_resume(struct vm *vm)
 		arch_resume_clock(vm);
 		vm_set_status(vm, VM_RUNNING);
 		vm_unhalt(vm);
+		report_status(vm);
 	}
 	pthread_mutex_unlock(&vm->op);
 	return ret;
@@ -463,12 +467,10 @@ int vm_resume(struct vm *vm)
 /* back to power-on; a request that led here is forgotten */
 int vm_reset(struct vm *vm)
 {
-	enum vm_status s;
 	int ret;
 
 	pthread_mutex_lock(&vm->op);
-	s = vm_status(vm);
-	if (s == VM_STOPPED) {
+	if (vm->quit) {
 		ret = vm_error(vm, -EINVAL, "cannot reset: it has stopped");
 		goto out;
 	}
@@ -488,6 +490,7 @@ int vm_reset(struct vm *vm)
 		vm_set_status(vm, VM_RUNNING);
 		vm_unhalt(vm);
 	}
+	report_status(vm);
 out:
 	pthread_mutex_unlock(&vm->op);
 	return ret;
@@ -495,9 +498,14 @@ out:
 
 void vm_stop(struct vm *vm, enum vm_status status)
 {
+	bool ends;
+
 	pthread_mutex_lock(&vm->op);
+	ends = !vm->quit && vm->vcpus;
+	if (ends && status == VM_STOPPED)
+		report_stopping(vm);
 	pthread_mutex_lock(&vm->run_lock);
-	if (!vm->quit && vm->vcpus) {
+	if (ends) {
 		vm->quit = true;
 		vm->status = status;
 		for (unsigned int i = 0; i < vm->nr_vcpus; i++)
@@ -517,5 +525,7 @@ void vm_stop(struct vm *vm, enum vm_status status)
 	}
 	if (vm->fd >= 0 && vm->devices)
 		devices_quiesce(vm);
+	if (ends)
+		report_status(vm);
 	pthread_mutex_unlock(&vm->op);
 }

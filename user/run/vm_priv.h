@@ -80,6 +80,9 @@ struct vm {
 	struct plug *plugs;		/* operation lock */
 	int changed_fd;			/* vm_device_changed() */
 
+	struct vmplat_report *report;	/* operation lock; NULL: nobody is told */
+	bool report_failed;		/* operation lock; that has been said */
+
 	pthread_mutex_t op;		/* operation lock */
 
 	pthread_mutex_t run_lock;
@@ -134,6 +137,17 @@ void vm_halt(struct vm *vm);
 void vm_unhalt(struct vm *vm);
 /* set the status under the run lock */
 void vm_set_status(struct vm *vm, enum vm_status s);
+
+/* ---- report.c: events; under the operation lock once the VM has started ----- */
+
+/* @restoring: or it starts from its beginning */
+void report_begin(struct vm *vm, bool restoring);
+/* the status is another one; outside of the guest's pauses where that can be */
+void report_status(struct vm *vm);
+void report_stopping(struct vm *vm);
+/* memory was plugged or unplugged */
+void report_memories(struct vm *vm);
+void report_end(struct vm *vm);
 
 /* ---- save.c: the VM as a blob; halted, under the operation lock ---------- */
 
