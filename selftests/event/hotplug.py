@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""Real hardware comes and goes, through QMP, and "vmplat events" says so: PCI, CPU, DIMM, virtio-mem, network.
+"""Real hardware comes and goes, through QMP, and "vmplat events" says so: PCI, CPU, DIMM, virtio-mem, network, virtual
+functions of a network card.
 
 Each step waits for its event, whatever else happens meanwhile. In the end the objects made of the events must be those
 of "vmplat events --state".
@@ -14,25 +15,12 @@ import tempfile
 import threading
 import time
 
+sys.dont_write_bytecode = True
 SRC = os.environ["VMPLAT_SRC"]
+sys.path.insert(0, SRC + "/selftests")
+from tap import done, ok, skip
+
 LIMIT = 120
-count = failed = 0
-
-
-def ok(held, what, why=""):
-    global count, failed
-    count += 1
-    print("%sok %d %s" % ("" if held else "not ", count, what), flush=True)
-    if not held:
-        failed += 1
-        print("# %s" % why, flush=True)
-    return held
-
-
-def skip(what):
-    global count
-    count += 1
-    print("ok %d # SKIP %s" % (count, what), flush=True)
 
 
 def qmp(command, arguments=None, check=True):
@@ -200,6 +188,44 @@ def test_net(r):
     r.wait("it goes", lambda e: e["kind"] == "changed" and e["class"] == "net" and e["action"] == "remove")
 
 
+def test_vf(r):
+    """A card with SR-IOV is plugged, has three virtual functions made, two of them drivers changed, and none left."""
+    if not modprobe("igb"):
+        return skip("there is no igb in this kernel")
+    qmp("device_add", {"driver": "igb", "id": "nic", "bus": "rp3", "mac": "02:00:00:00:01:00"})
+    e = r.wait("a card is plugged and gets its driver", is_event("pci", "bind", driver="igb"))
+    if not e:
+        return
+    pf = e["pci"]["address"]
+    directory = "/sys/bus/pci/devices/" + pf
+    ok(("vf", e["id"]) not in r.objects, "a physical function is no virtual one")
+    write(directory + "/sriov_drivers_autoprobe", "0")
+    write(directory + "/sriov_numvfs", "3")
+    born = [r.wait("virtual function %d comes" % i, is_event("vf", "add", index=i, physfn=pf)) for i in range(3)]
+    if not all(born):
+        return
+    addresses = [x["vf"]["address"] for x in born]
+    ok(addresses == [os.path.basename(os.readlink("%s/virtfn%d" % (directory, i))) for i in range(3)],
+       "each says where it is", addresses)
+    ok(all("driver" not in x["vf"] for x in born), "and that nobody drives it")
+    ok(all(r.objects[("pci", x["id"])]["physfn"] == pf for x in born), "it is a PCI function, too, of the same place")
+    write("/sys/bus/pci/devices/%s/driver_override" % addresses[1], "pci-stub")
+    if modprobe("pci-stub") or os.path.exists("/sys/bus/pci/drivers/pci-stub"):
+        write("/sys/bus/pci/drivers_probe", addresses[1])
+        r.wait("one gets a driver", is_event("vf", "bind", address=addresses[1], driver="pci-stub"))
+        write("/sys/bus/pci/drivers/pci-stub/unbind", addresses[1])
+        r.wait("and loses it", lambda x: is_event("vf", "unbind", address=addresses[1])(x) and "driver" not in x["vf"])
+    else:
+        skip("there is no pci-stub in this kernel")
+    write(directory + "/sriov_numvfs", "0")
+    gone = [r.wait("they go", is_event("vf", "remove")) for _ in range(3)]
+    ok(sorted(x["vf"]["address"] for x in gone if x) == sorted(addresses), "all of them", gone)
+    ok(all(x["gone"] and x["vf"]["physfn"] == pf for x in gone if x), "each says whose it was", gone)
+    ok(not [k for k in r.objects if k[0] == "vf"], "none is left")
+    qmp("device_del", {"id": "nic"})
+    r.wait("the card is unplugged", is_event("pci", "remove", address=pf))
+
+
 def state():
     out = subprocess.run(["vmplat", "events", "--state", "--json"], capture_output=True, text=True, check=True).stdout
     objects = {}
@@ -215,7 +241,7 @@ def main():
     except OSError as e:
         print("# memory is not brought online by itself: %s" % e)
     r = Reader()
-    for test in (test_net, test_pci, test_cpu, test_dimm, test_virtio_mem):
+    for test in (test_net, test_pci, test_cpu, test_dimm, test_virtio_mem, test_vf):
         if len(sys.argv) > 1 and test.__name__ not in sys.argv[1:]:
             continue
         try:
@@ -236,8 +262,7 @@ def main():
     r.p.terminate()
     r.p.wait()
     os.unlink(r.position)
-    print("1..%d" % count)
-    sys.exit(1 if failed else 0)
+    done()
 
 
 main()

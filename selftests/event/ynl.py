@@ -17,18 +17,10 @@ SRC = os.environ.get("VMPLAT_SRC") or os.path.dirname(os.path.dirname(os.path.di
 KERNEL = os.path.join(os.environ.get("VMPLAT_CACHE") or os.path.expanduser("~/.cache/vmplat"), "source")
 SPEC = SRC + "/Documentation/netlink/specs/vmplat.yaml"
 SCHEMA = KERNEL + "/Documentation/netlink/genetlink.yaml"
+sys.path.insert(0, SRC + "/selftests")
+from tap import done, ok, skip_all
+
 SOL_NETLINK, ADD_MEMBERSHIP = 270, 1
-count = failed = 0
-
-
-def ok(held, what, why=""):
-    global count, failed
-    count += 1
-    print("%sok %d %s" % ("" if held else "not ", count, what), flush=True)
-    if not held:
-        failed += 1
-        print("# %s" % (why,), flush=True)
-    return held
 
 
 def numbers_of(header, tmp):
@@ -136,8 +128,7 @@ def test_module():
 
 def main():
     if not os.path.exists(SCHEMA):
-        print("1..0 # SKIP no kernel source in the cache")
-        return
+        skip_all("no kernel source in the cache")
     sys.path.insert(0, KERNEL + "/tools/net/ynl")
     import jsonschema
     import yaml
@@ -150,8 +141,7 @@ def main():
     test_header()
     if os.path.exists("/dev/vmplat"):
         test_module()
-    print("1..%d" % count)
-    sys.exit(1 if failed else 0)
+    done()
 
 
 main()
