@@ -4,8 +4,11 @@
  * groups, and the rule that a hole in class-seq, or ENOBUFS, is a loss.
  *
  * The VM of a runner that is killed is gone; filters let through what they should; a reader
- * that sleeps is told, and has everything after one replay.
+ * that sleeps is told, and has everything after one replay; and so is one for whose events there
+ * was no memory, where the kernel injects that.
  */
+#include <dirent.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -20,9 +23,10 @@
 #include "mem/util.h"
 
 struct seen {
-	uint64_t epoch, seq, class_seq, id, owner;
+	uint64_t epoch, seq, class_seq, id;
 	uint32_t class, action, state, nlmsg_seq;
-	bool gone, overrun, has_owner;
+	uint64_t lost_first, lost_last;
+	bool gone, overrun;
 };
 
 struct client {
@@ -40,6 +44,7 @@ static int on_valid(struct nl_msg *msg, void *arg)
 {
 	struct client *c = arg;
 	struct nlattr *attrs[VMPLAT_NL_A_MAX + 1], *vm[VMPLAT_NL_VM_MAX + 1];
+	struct nlattr *overrun[VMPLAT_NL_OVERRUN_MAX + 1];
 	struct seen *s = &c->seen[c->nr++ % ARRAY_SIZE(c->seen)];
 
 	memset(s, 0, sizeof(*s));
@@ -60,6 +65,12 @@ static int on_valid(struct nl_msg *msg, void *arg)
 		s->action = nla_get_u32(attrs[VMPLAT_NL_A_ACTION]);
 	s->gone = attrs[VMPLAT_NL_A_GONE];
 	s->overrun = attrs[VMPLAT_NL_A_OVERRUN];
+	if (s->overrun &&
+	    !nla_parse_nested(overrun, VMPLAT_NL_OVERRUN_MAX, attrs[VMPLAT_NL_A_OVERRUN], NULL) &&
+	    overrun[VMPLAT_NL_OVERRUN_FIRST] && overrun[VMPLAT_NL_OVERRUN_LAST]) {
+		s->lost_first = nla_get_u64(overrun[VMPLAT_NL_OVERRUN_FIRST]);
+		s->lost_last = nla_get_u64(overrun[VMPLAT_NL_OVERRUN_LAST]);
+	}
 	if (attrs[VMPLAT_NL_A_VM] &&
 	    !nla_parse_nested(vm, VMPLAT_NL_VM_MAX, attrs[VMPLAT_NL_A_VM], NULL) &&
 	    vm[VMPLAT_NL_VM_STATE])
@@ -322,9 +333,120 @@ static void test_overrun(void)
 	client_close(&asker);
 }
 
+/* ---- no memory ------------------------------------------------------------------- */
+
+static int set_knob(const char *path, const char *value)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), rc;
+
+	if (fd < 0)
+		return -1;
+	rc = write(fd, value, strlen(value));
+	close(fd);
+	return rc < 0 ? -1 : 0;
+}
+
+static bool is_worker(const char *pid)
+{
+	char path[300], comm[32] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%s/comm", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	if (!fgets(comm, sizeof(comm), f))
+		*comm = '\0';
+	fclose(f);
+	/* New workers are made by kthreadd, and take after it. */
+	return !strncmp(comm, "kworker/", 8) || !strncmp(comm, "kthreadd", 8);
+}
+
+/* Message buffers are refused to those who may be running the module's worker. */
+static int starve(bool on)
+{
+	static const char *const knobs[][2] = {
+		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
+		{ "/sys/kernel/debug/failslab/verbose", "0" },
+		{ "/sys/kernel/debug/failslab/times", "-1" },
+		{ "/sys/kernel/debug/failslab/cache-filter", "Y" },
+		{ "/sys/kernel/debug/failslab/task-filter", "Y" },
+	};
+	DIR *proc = opendir("/proc");
+	struct dirent *d;
+	char path[300];
+
+	for (size_t i = 0; i < ARRAY_SIZE(knobs); i++)
+		if (set_knob(knobs[i][0], knobs[i][1])) {
+			closedir(proc);
+			return -1;
+		}
+	while ((d = readdir(proc)))
+		if (*d->d_name >= '1' && *d->d_name <= '9' && is_worker(d->d_name)) {
+			snprintf(path, sizeof(path), "/proc/%s/make-it-fail", d->d_name);
+			set_knob(path, on ? "1" : "0");
+		}
+	closedir(proc);
+	if (set_knob("/sys/kernel/slab/skbuff_head_cache/failslab", on ? "1" : "0"))
+		return -1;
+	return set_knob("/sys/kernel/debug/failslab/probability", on ? "100" : "0");
+}
+
+static void test_no_memory(void)
+{
+	const unsigned int nr = 5;
+	struct client filtered, group, runner;
+	unsigned int told = 0;
+	uint64_t before;
+	uint32_t count;
+
+	if (access("/sys/kernel/debug/failslab", F_OK)) {
+		skip("this kernel does not refuse memory on request");
+		return;
+	}
+	client_open(&filtered);
+	client_open(&group);
+	client_open(&runner);
+	join(&group, "vm");
+	set_filter(&filtered, 1 << VMPLAT_CLASS_VM, 0);
+	report(&runner, "starved", VMPLAT_VM_STATE_RUNNING);
+	while (receive(&group, 1, 10000) == 0 && last(&group, 0)->id != last(&runner, 0)->id)
+		;
+	while (receive(&filtered, 1, 10000) == 0 && last(&filtered, 0)->id != last(&runner, 0)->id)
+		;
+	before = last(&filtered, 0)->seq;
+	count = last(&filtered, 0)->nlmsg_seq;
+
+	is_int(starve(true), 0, "there is no memory for messages");
+	for (unsigned int i = 0; i < nr; i++) {
+		report(&runner, NULL, i % 2 ? VMPLAT_VM_STATE_RUNNING : VMPLAT_VM_STATE_PAUSED);
+		told += receive(&group, 1, 10000) == -NLE_NOMEM;
+	}
+	is_int(told, nr, "the group is told with ENOBUFS, each time");
+	/* Until it has been tried again, in vain. */
+	usleep(300000);
+	receive(&filtered, 1, 0);
+	is_int(last(&filtered, 0)->seq, before, "a reader with a filter cannot be told yet");
+	is_int(starve(false), 0, "there is memory again");
+	receive(&filtered, 1, 10000);
+	ok(last(&filtered, 0)->overrun, "without any new event it is told of its loss");
+	is_int(last(&filtered, 0)->lost_first, before + 1, "from the first");
+	is_int(last(&filtered, 0)->lost_last, before + nr, "to the last");
+	is_int(last(&filtered, 0)->nlmsg_seq, count + nr + 1, "and its count has a hole of that size");
+	report(&runner, NULL, VMPLAT_VM_STATE_RUNNING);
+	report(&runner, NULL, VMPLAT_VM_STATE_PAUSED);
+	receive(&filtered, 1, 10000);
+	is_int(last(&filtered, 0)->nlmsg_seq, count + nr + 2, "then events follow");
+	ok(!last(&filtered, 0)->overrun && last(&filtered, 0)->seq > before + nr, "as ever");
+	client_close(&filtered);
+	client_close(&group);
+	client_close(&runner);
+}
+
 int main(void)
 {
 	dev_open();
+	test_no_memory();
 	test_kill();
 	test_filter();
 	test_overrun();
