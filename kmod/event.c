@@ -113,6 +113,14 @@ static struct entry *find(u8 class, u64 id)
 	return entry && !compare(class, id, entry) ? entry : NULL;
 }
 
+/* Not a tombstone. */
+static struct entry *find_live(u8 class, u64 id)
+{
+	struct entry *entry = find(class, id);
+
+	return entry && !entry->dead ? entry : NULL;
+}
+
 static void insert(struct entry *new)
 {
 	struct rb_node **at = &ev.table.rb_node, *parent = NULL;
@@ -313,8 +321,8 @@ void vmplat_event_change(const struct vmplat_event_class *c, u64 id,
 	struct entry *entry;
 
 	spin_lock_irqsave(&ev.lock, flags);
-	entry = find(c->class, id);
-	if (entry && !entry->dead && describe(entry, c, obj))
+	entry = find_live(c->class, id);
+	if (entry && describe(entry, c, obj))
 		record(entry, action, false);
 	spin_unlock_irqrestore(&ev.lock, flags);
 }
@@ -403,14 +411,12 @@ static void copy_entry(struct vmplat_event_record *rec, const struct entry *entr
 bool vmplat_event_exists(u8 class, u64 id)
 {
 	unsigned long flags;
-	struct entry *entry;
+	bool exists;
 
 	spin_lock_irqsave(&ev.lock, flags);
-	entry = find(class, id);
-	if (entry && entry->dead)
-		entry = NULL;
+	exists = find_live(class, id);
 	spin_unlock_irqrestore(&ev.lock, flags);
-	return entry;
+	return exists;
 }
 
 /* vmplat_event_object - copy one object; false if there is none */
@@ -420,9 +426,7 @@ bool vmplat_event_object(u8 class, u64 id, struct vmplat_event_record *rec)
 	struct entry *entry;
 
 	spin_lock_irqsave(&ev.lock, flags);
-	entry = find(class, id);
-	if (entry && entry->dead)
-		entry = NULL;
+	entry = find_live(class, id);
 	if (entry)
 		copy_entry(rec, entry);
 	spin_unlock_irqrestore(&ev.lock, flags);
