@@ -2,6 +2,8 @@
 /*
  * What the objects of the module itself tell: thresholds of logs, side memory of views, fills, VMs.
  *
+ *	guests [threshold|view|fill|mem-id|report]...
+ *
  * Events have one order. So each step says which event comes next, and "quiet" that none has come: the next one is that
  * of a VM which was made to change for this.
  */
@@ -401,18 +403,29 @@ static void test_report(void)
 	free_mem(mem, map, id);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	static const struct {
+		const char *name;
+		void (*run)(void);
+	} tests[] = {
+		{ "threshold", test_threshold }, { "view", test_view }, { "fill", test_fill },
+		{ "mem-id", test_mem_id }, { "report", test_report },
+	};
+
 	dev_open();
 	if (vmplat_open(&dev, NULL) ||
 	    vmplat_report_new(&marker, dev, "marker", VMPLAT_VM_STATE_RUNNING, NULL, 0) ||
 	    vmplat_events_open(&events, dev, NULL, NULL, VMPLAT_EVENTS_F_NEW))
 		bail("%s", vmplat_last_error());
-	test_threshold();
-	test_view();
-	test_fill();
-	test_mem_id();
-	test_report();
+	for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
+		bool chosen = argc == 1;
+
+		for (int a = 1; a < argc; a++)
+			chosen |= !strcmp(argv[a], tests[i].name);
+		if (chosen)
+			tests[i].run();
+	}
 	vmplat_events_close(events);
 	vmplat_report_close(marker);
 	vmplat_close(dev);
