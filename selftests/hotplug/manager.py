@@ -126,9 +126,9 @@ class Manager:
         for c in self.changes("log").changes:
             if c["result"] == "unfinished":
                 return "unfinished: %s" % c
-            if c["object"] in last and last[c["object"]] != c["before"]:
+            if last.get(c["object"], c["before"]) != c["before"]:
                 return "a gap before %s" % c
-            last[c["object"]] = c["now"]
+            last[c["object"]] = c.get("now")
         return None
 
 

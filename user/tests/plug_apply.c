@@ -6,7 +6,9 @@
 #include <fcntl.h>
 #include <json-c/json.h>
 #include <pthread.h>
+#include <sys/file.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -98,6 +100,15 @@ static unsigned int nr_changes(void)
 
 	plug_journal_close(&j);
 	return nr;
+}
+
+static bool is_torn(void)
+{
+	struct plug_journal j;
+	bool torn = plug_journal_read(&j, journal_path) || j.torn;
+
+	plug_journal_close(&j);
+	return torn;
 }
 
 static struct plug_change change(unsigned int number)
@@ -418,6 +429,7 @@ TEST(a_torn_record_is_dropped)
 			CHECK_EQ(plug_apply(&work, &policy), 0);
 		plug_journal_close(&journal);
 		CHECK_EQ(nr_changes(), 7);
+		CHECK(!is_torn());
 		tree_put("1", CPU_DIR "/cpu1/online");
 	}
 	tree_free();
@@ -487,6 +499,33 @@ TEST(another_boot)
 	tree_free();
 }
 
+/* In place of libc's: another run, after a boot, is a moment faster with its lock. */
+static bool race;
+
+int flock(int fd, int op)
+{
+	char old[96];
+
+	if (race) {
+		race = false;
+		snprintf(old, sizeof(old), "%s.1", journal_path);
+		rename(journal_path, old);
+	}
+	return (int)syscall(SYS_flock, fd, op);
+}
+
+TEST(renamed_before_it_was_locked)
+{
+	setup(policy_text);
+	CHECK_EQ(apply(), 0);
+	race = true;
+	tree_put("0", CPU_DIR "/cpu1/online");
+	CHECK_EQ(apply(), 0);
+	CHECK(!race);
+	CHECK_EQ(nr_changes(), 1);	/* not in the one that is called PATH.1 by now */
+	tree_free();
+}
+
 static unsigned int io_nr, io_stop;
 
 static int full_disk(enum plug_io io, const char *where, const char *what)
@@ -517,6 +556,43 @@ TEST(a_full_disk)
 		tree_free();
 	}
 	io_nr = 0;
+}
+
+/* In place of libc's: what is not synced is not on disk. */
+static unsigned int nr_synced;
+
+int fsync(int fd)
+{
+	nr_synced++;
+	return (int)syscall(SYS_fsync, fd);
+}
+
+static unsigned int synced_before, nr_unsynced;
+static bool appended;
+
+static int in_order(enum plug_io io, const char *where, const char *what)
+{
+	bool synced = !appended || nr_synced > synced_before;
+
+	if (io == PLUG_IO_WRITE || io == PLUG_IO_APPEND)
+		nr_unsynced += !synced;
+	if (io == PLUG_IO_APPEND) {
+		appended = true;
+		synced_before = nr_synced;
+	}
+	return tree_kernel(io, where, what);
+}
+
+TEST(each_record_is_on_disk_before_the_next_step)
+{
+	setup(policy_text);
+	plug_io_hook = in_order;
+	CHECK_EQ(apply(), 0);
+	CHECK_EQ(undo(0), 0);
+	CHECK(appended);
+	CHECK_EQ(nr_unsynced, 0);
+	CHECK(nr_synced >= 25);		/* 24 records, and the directory */
+	tree_free();
 }
 
 /* ---- killed at each step ----------------------------------------------------------------------------------- */
@@ -788,7 +864,9 @@ int main(void)
 	RUN(what_is_no_journal);
 	RUN(one_at_a_time);
 	RUN(another_boot);
+	RUN(renamed_before_it_was_locked);
 	RUN(a_full_disk);
+	RUN(each_record_is_on_disk_before_the_next_step);
 	RUN(killed_while_applying);
 	RUN(killed_while_undoing);
 	RUN(a_tap_for_a_vm);
