@@ -333,6 +333,12 @@ def plug_cpu():
     return int(os.path.basename(new.pop())[3:]) if new else None
 
 
+def links(verb, nr):
+    """Many events within a short time."""
+    lines = ["link %s st%d%s\n" % (verb, i, " type dummy" if verb == "add" else "") for i in range(nr)]
+    subprocess.run(["ip", "-batch", "-"], input="".join(lines), text=True, check=True)
+
+
 def test_follow(m):
     m.journal += "-follow"
     ids = "1af4:1044"
@@ -362,11 +368,9 @@ def test_follow(m):
         ok(cpu(nr), "which is so")
 
     f.p.send_signal(signal.SIGSTOP)
-    for i in range(40):
-        subprocess.run(["ip", "link", "add", "st%d" % i, "type", "dummy"], check=True)
+    links("add", 40)
     write("%s/%s/driver/unbind" % (PCI, first), first)
-    for i in range(40):
-        subprocess.run(["ip", "link", "del", "st%d" % i], check=True)
+    links("del", 40)
     f.p.send_signal(signal.SIGCONT)
     f.wait("it gets there though its events were lost", first)
 
