@@ -85,9 +85,10 @@ struct vmplat_sb {
 
 /*
  * Folios a harvest locks and write-protects together. More means fewer TLB and
- * KVM flushes, fewer means that a writer waits less for one of them.
+ * KVM flushes (two or three for each batch of pages that follow each other, which is
+ * most of the time of a freeze), fewer means that a writer waits less for one of them.
  */
-#define VMPLAT_BATCH	256
+#define VMPLAT_BATCH	1024
 
 struct vmplat_batch {
 	unsigned int nr;
