@@ -31,6 +31,7 @@
 #include <vmplat.h>
 
 #include "iso.h"
+#include "lib/pread.h"
 
 #define BATCH_BYTES	(6u << 20)
 #define BATCH_ITEMS	20000
@@ -230,24 +231,11 @@ static bool is_run(const struct vmplat_iso_stat *st)
 
 static int fill_window(struct extract *x, uint64_t pos)
 {
-	size_t done = 0;
+	ssize_t n = pread_some(vmplat_iso_fd(x->a.iso), x->window, WINDOW_BYTES, pos);
 
-	x->window_len = 0;
-	while (done < WINDOW_BYTES) {
-		ssize_t n = pread(vmplat_iso_fd(x->a.iso), x->window + done, WINDOW_BYTES - done,
-				  pos + done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			break;
-		done += n;
-	}
 	x->window_off = pos;
-	x->window_len = done;
-	return 0;
+	x->window_len = n < 0 ? 0 : n;
+	return n < 0 ? n : 0;
 }
 
 static int write_small(struct extract *x, const struct vmplat_iso_stat *st, int fd)

@@ -11,29 +11,11 @@
 #include <unistd.h>
 
 #include "image/iso.h"
+#include "lib/pread.h"
 
 bool iso_inside(const struct vmplat_iso *iso, uint64_t pos, uint64_t bytes)
 {
 	return pos <= iso->bytes && bytes <= iso->bytes - pos;
-}
-
-/* As much as there is; a device that gives an error gives it here. */
-static ssize_t read_some(struct vmplat_iso *iso, uint8_t *buf, size_t len, uint64_t off)
-{
-	size_t done = 0;
-	ssize_t n;
-
-	while (done < len) {
-		n = pread(iso->fd, buf + done, len - done, off + done);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			break;
-		done += n;
-	}
-	return done;
 }
 
 static int read_error(struct vmplat_iso *iso, int err, size_t len, uint64_t off)
@@ -54,7 +36,7 @@ static int window_fill(struct vmplat_iso *iso, struct iso_window *w, uint64_t of
 	if (!w->buf)
 		return -ENOMEM;
 	w->len = 0;
-	n = read_some(iso, w->buf, WINDOW_BYTES, off);
+	n = pread_some(iso->fd, w->buf, WINDOW_BYTES, off);
 	if (n < 0)
 		return n;
 	w->off = off;
@@ -120,7 +102,7 @@ int iso_read(struct vmplat_iso *iso, void *buf, size_t len, uint64_t off)
 	if (len < WINDOW_BYTES / 2) {
 		rc = read_cached(iso, buf, len, off);
 	} else {
-		ssize_t n = read_some(iso, buf, len, off);
+		ssize_t n = pread_some(iso->fd, buf, len, off);
 
 		rc = n < 0 ? n : (size_t)n < len ? -ENODATA : 0;
 	}
