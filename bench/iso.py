@@ -111,6 +111,7 @@ def bench_cat(name):
     commands = {
         'ours': '%s iso cat %s big' % (VMPLAT, image),
         'bsdtar': 'bsdtar -xOf %s big' % image,
+        'xorriso': 'xorriso -osirrox on -indev %s -concat overwrite - /big' % image,
         '7zz': '7zz x -so %s big' % image,
     }
     sums = {who: subprocess.check_output(c + ' 2>/dev/null | cksum', shell=True) for who, c in commands.items()}
