@@ -373,6 +373,60 @@ struct vmplat_iso_boot {
  */
 int vmplat_iso_boot(struct vmplat_iso *iso, struct vmplat_iso_boot *entries, unsigned int max);
 
+/* ---- what Linux it boots ------------------------------------------------ */
+
+struct vmplat_iso_menu;
+
+/**
+ * struct vmplat_iso_choice - an entry of the boot menu
+ * @id: its label, or ""
+ * @title: what the menu shows
+ * @kernel, @initrds: absolute paths in the tree the menu was read in; the kernel may be ""
+ * @args: the kernel's arguments, without initrd=
+ * @file, @line: the configuration on the disc that has it; NULL and 0: found where
+ *   distributions put kernels
+ * @is_default: what is booted unless told otherwise; one entry at most
+ * @obstacle: why it cannot be booted, or NULL
+ *
+ * Text is as the disc has it, control characters replaced by '?'.
+ */
+struct vmplat_iso_choice {
+	const char *id, *title;
+	const char *kernel;
+	const char *const *initrds;
+	unsigned int nr_initrds;
+	const char *args;
+	const char *file;
+	unsigned int line;
+	bool is_default;
+	const char *obstacle;
+};
+
+/**
+ * vmplat_iso_menu_open - read the boot menus of isolinux and GRUB
+ *
+ * In the current tree. Configurations are followed as far as they can be without the
+ * loader: includes, submenus, variables, conditions. They are not trusted: lengths,
+ * numbers, nesting and steps are bounded. Where no entry can be booted, the places are
+ * looked at where distributions put kernels. Needs no open @iso afterwards.
+ */
+int vmplat_iso_menu_open(struct vmplat_iso_menu **menu, struct vmplat_iso *iso);
+void vmplat_iso_menu_close(struct vmplat_iso_menu *menu);
+unsigned int vmplat_iso_menu_nr(const struct vmplat_iso_menu *menu);
+/** vmplat_iso_menu_choice - entry @nr, from 0; NULL behind the last */
+const struct vmplat_iso_choice *vmplat_iso_menu_choice(const struct vmplat_iso_menu *menu,
+						       unsigned int nr);
+/** vmplat_iso_menu_note - what could not be followed, sentence @nr, or NULL */
+const char *vmplat_iso_menu_note(const struct vmplat_iso_menu *menu, unsigned int nr);
+/**
+ * vmplat_iso_menu_pick - the entry to boot
+ * @word: its number, from 1, its label or its title; NULL: the default
+ *
+ * -ENOENT: there is none; -ENOEXEC: it cannot be booted.
+ */
+int vmplat_iso_menu_pick(const struct vmplat_iso_menu *menu, const char *word,
+			 const struct vmplat_iso_choice **choice);
+
 enum vmplat_iso_scheme { VMPLAT_ISO_MBR, VMPLAT_ISO_GPT, VMPLAT_ISO_APM };
 
 /**
