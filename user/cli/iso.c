@@ -47,6 +47,7 @@ int iso_parse(struct iso_args *a, const char *verb, const char *help, const char
 		{ "overwrite", no_argument, NULL, 'f' },
 		{ "owner", no_argument, NULL, 'o' },
 		{ "quiet", no_argument, NULL, 'q' },
+		{ "entries", no_argument, NULL, 'e' },
 		{ "help", no_argument, NULL, 'h' },
 		{ }
 	};
@@ -56,7 +57,7 @@ int iso_parse(struct iso_args *a, const char *verb, const char *help, const char
 	a->verb = verb;
 	opterr = 0;
 	optind = 0;
-	while ((c = getopt_long(argc, argv, ":t:jaRlC:foqh", longopts, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, ":t:jaRlC:foqeh", longopts, NULL)) >= 0) {
 		if (c != ':' && c != '?' && c != 'h' && c != 't' && c != 'j' && !strchr(letters, c))
 			return cli_usage(verb, "option '%s' is not for this verb", argv[optind - 1]);
 		switch (c) {
@@ -73,6 +74,7 @@ int iso_parse(struct iso_args *a, const char *verb, const char *help, const char
 		case 'f': a->overwrite = true; break;
 		case 'o': a->owner = true; break;
 		case 'q': a->quiet = true; break;
+		case 'e': a->entries = true; break;
 		case 'h': cli_help(help); return -1;
 		default: return cli_bad_option(verb, c, argv);
 		}
@@ -172,6 +174,34 @@ static void json_line(struct json_object *o)
 	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
 					    JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(o);
+}
+
+/*
+ * A verb about the image as a whole: parsed and opened, with an object to fill if that is
+ * asked for. As iso_parse() returns.
+ */
+static int iso_begin(struct iso_args *a, const char *verb, const char *help, const char *letters,
+		     int argc, char **argv, struct json_object **o)
+{
+	int rc = iso_parse(a, verb, help, letters, argc, argv);
+
+	*o = NULL;
+	if (rc)
+		return rc;
+	if (a->nr_paths)
+		return cli_usage(a->verb, "'%s' is one argument too many", a->paths[0]);
+	rc = iso_open_image(a);
+	if (!rc && a->json)
+		*o = json_object_new_object();
+	return rc;
+}
+
+/* The object printed, and the image closed. */
+static int iso_end(struct iso_args *a, int rc, struct json_object *o)
+{
+	if (o && cli_json(o))
+		rc = CLI_FAILED;
+	return iso_done(a, rc);
 }
 
 /* ---- info -------------------------------------------------------------- */
@@ -321,19 +351,13 @@ static int info_boot(struct iso_args *a, struct json_object *o);
 
 static int iso_info(int argc, char **argv)
 {
-	struct json_object *o = NULL, *volumes = NULL;
+	struct json_object *o, *volumes = NULL;
 	struct iso_args a;
-	int rc = iso_parse(&a, "iso info", info_help, "", argc, argv);
+	int rc = iso_begin(&a, "iso info", info_help, "", argc, argv, &o);
 
 	if (rc)
 		return rc < 0 ? CLI_OK : rc;
-	if (a.nr_paths)
-		return cli_usage(a.verb, "'%s' is one argument too many", a.paths[0]);
-	rc = iso_open_image(&a);
-	if (rc)
-		return rc;
-	if (a.json) {
-		o = json_object_new_object();
+	if (o) {
 		volumes = json_object_new_array();
 		add_string(o, "image", a.image);
 		add_u64(o, "bytes", vmplat_iso_bytes(a.iso));
@@ -344,13 +368,11 @@ static int iso_info(int argc, char **argv)
 		json_object_object_add(o, "volumes", volumes);
 	}
 	rc = info_volumes(&a, volumes);
-	if (!rc && !a.json)
+	if (!rc && !o)
 		trees_text(a.iso);
 	if (!rc)
 		rc = info_boot(&a, o);
-	if (o)
-		rc |= cli_json(o);
-	return iso_done(&a, rc);
+	return iso_end(&a, rc, o);
 }
 
 /* ---- ls ---------------------------------------------------------------- */
@@ -868,10 +890,14 @@ static int iso_cat(int argc, char **argv)
 /* ---- boot -------------------------------------------------------------- */
 
 static const char boot_help[] =
-"usage: vmplat iso boot [--tree TREE] [--json] IMAGE\n"
+"usage: vmplat iso boot [--entries] [--tree TREE] [--json] IMAGE\n"
 "\n"
 "How a disc image boots: the entries of its El Torito catalogue, and the partition\n"
 "tables that make it bootable as a hard disk. Fails if there is neither.\n"
+"\n"
+"  --entries   instead: the entries of its boot menus (isolinux, GRUB), with kernel,\n"
+"              initrds and arguments, and where each is from; what `vmplat run IMAGE`\n"
+"              boots is marked. Fails if none can be booted.\n"
 "\n"
 "  LOAD   what the entry asks the firmware to load; often not the image's length\n"
 "  BYTES  how long the image is, and how that is known: a file of the tree with\n"
@@ -1039,28 +1065,105 @@ static int info_boot(struct iso_args *a, struct json_object *o)
 	return show_boot(a, o) < 0 ? CLI_FAILED : CLI_OK;
 }
 
+/* ---- boot --entries ------------------------------------------------------ */
+
+static struct json_object *choice_json(const struct vmplat_iso_choice *c, unsigned int nr)
+{
+	struct json_object *o = json_object_new_object(), *initrds = json_object_new_array();
+
+	add_u64(o, "number", nr);
+	add_string(o, "label", c->id);
+	add_string(o, "title", c->title);
+	add_bool(o, "default", c->is_default);
+	add_string(o, "kernel", c->kernel);
+	for (unsigned int i = 0; i < c->nr_initrds; i++)
+		json_object_array_add(initrds, json_object_new_string(c->initrds[i]));
+	json_object_object_add(o, "initrds", initrds);
+	add_string(o, "arguments", c->args);
+	if (c->file) {
+		add_string(o, "file", c->file);
+		add_u64(o, "line", c->line);
+	}
+	if (c->obstacle)
+		add_string(o, "obstacle", c->obstacle);
+	return o;
+}
+
+static void choice_text(const struct vmplat_iso_choice *c, unsigned int nr)
+{
+	bool label = *c->id && strcmp(c->id, c->title);
+
+	printf("%s%u%s %s%s%s%s%s%s\n", cli_style(stdout, CLI_BOLD), nr, c->is_default ? "*" : " ", c->title,
+	       cli_style(stdout, CLI_PLAIN), label ? " (" : "", label ? c->id : "", label ? ")" : "",
+	       c->is_default ? ", booted unless told otherwise" : "");
+	if (*c->kernel)
+		printf("   kernel     %s\n", c->kernel);
+	for (unsigned int i = 0; i < c->nr_initrds; i++)
+		printf("   initrd     %s\n", c->initrds[i]);
+	if (*c->args)
+		printf("   arguments  %s\n", c->args);
+	if (c->file)
+		printf("   from       %s:%u\n", c->file, c->line);
+	else
+		printf("   from       where distributions put it\n");
+	if (c->obstacle)
+		printf("   %sbut        %s%s\n", cli_style(stdout, CLI_YELLOW), c->obstacle,
+		       cli_style(stdout, CLI_PLAIN));
+}
+
+/* Into @o, or as text. How many entries can be booted, or -1 after saying what failed. */
+static int show_entries(struct iso_args *a, struct json_object *o)
+{
+	struct json_object *list = o ? json_object_new_array() : NULL;
+	const struct vmplat_iso_choice *c;
+	struct vmplat_iso_menu *menu;
+	const char *note;
+	int nr = 0;
+
+	if (vmplat_iso_menu_open(&menu, a->iso)) {
+		json_object_put(list);
+		cli_fail("%s: %s", a->image, vmplat_last_error());
+		return -1;
+	}
+	for (unsigned int i = 0; (c = vmplat_iso_menu_choice(menu, i)); i++) {
+		if (o)
+			json_object_array_add(list, choice_json(c, i + 1));
+		else
+			choice_text(c, i + 1);
+		nr += !c->obstacle;
+	}
+	if (o) {
+		json_object_object_add(o, "entries", list);
+		list = json_object_new_array();
+		json_object_object_add(o, "notes", list);
+	}
+	/* many discs include files that they do not have: it matters where nothing is found */
+	for (unsigned int i = 0; (note = vmplat_iso_menu_note(menu, i)); i++) {
+		if (o)
+			json_object_array_add(list, json_object_new_string(note));
+		else if (!nr)
+			cli_note("%s: %s", a->image, note);
+	}
+	if (vmplat_iso_menu_pick(menu, NULL, &c)) {
+		cli_fail("%s: %s", a->image, vmplat_last_error());
+		nr = -1;
+	}
+	vmplat_iso_menu_close(menu);
+	return nr;
+}
+
 static int iso_boot(int argc, char **argv)
 {
-	struct json_object *o = NULL;
+	struct json_object *o;
 	struct iso_args a;
-	int rc = iso_parse(&a, "iso boot", boot_help, "", argc, argv);
+	int nr, rc = iso_begin(&a, "iso boot", boot_help, "e", argc, argv, &o);
 
 	if (rc)
 		return rc < 0 ? CLI_OK : rc;
-	if (a.nr_paths)
-		return cli_usage(a.verb, "'%s' is one argument too many", a.paths[0]);
-	rc = iso_open_image(&a);
-	if (rc)
-		return rc;
-	if (a.json)
-		o = json_object_new_object();
-	rc = show_boot(&a, o);
-	if (rc == 0)
+	nr = a.entries ? show_entries(&a, o) : show_boot(&a, o);
+	if (nr == 0)
 		cli_fail("%s: no boot catalogue and no partition table: it does not boot", a.image);
-	rc = rc > 0 ? CLI_OK : CLI_FAILED;
-	if (o)
-		rc |= cli_json(o);
-	return iso_done(&a, rc);
+	return iso_end(&a, nr > 0 ? CLI_OK : CLI_FAILED, o);
 }
 
 /* ---- check ------------------------------------------------------------- */

@@ -10,7 +10,7 @@
 struct iso_args {
 	const char *verb;	/* "iso ls" */
 	enum vmplat_iso_tree tree;
-	bool json, all, recursive, verbose, overwrite, owner, quiet;
+	bool json, all, recursive, verbose, overwrite, owner, quiet, entries;
 	const char *into;
 	const char *image;
 	char **paths;

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* vmplat run: a VM in this process. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include <vmplat.h>
+#include <vmplat_iso.h>
 
 #include "cli.h"
 #include "run/client.h"
@@ -19,8 +21,9 @@ static const char help_head[] =
 "usage: vmplat run [FILE] [OPTION]...\n"
 "\n"
 "Boot a Linux kernel under KVM on vmplat memory. It runs until the guest powers\n"
-"off, `vmplat vm stop`, SIGTERM, or Ctrl-A x on its console. FILE is a\n"
-"configuration, see vmplat.conf(5): what it says, options replace.\n"
+"off, `vmplat vm stop`, SIGTERM, or Ctrl-A x on its console. FILE is a disc image,\n"
+"as with --iso, or a configuration, see vmplat.conf(5): what that says, options\n"
+"replace.\n"
 "\n";
 
 static const char help_tail[] =
@@ -81,37 +84,158 @@ static int parse_args(struct run_args *a, int argc, char **argv)
 	return CLI_OK;
 }
 
+/* 1 with @iso open, 0: no disc, or CLI_FAILED after saying why as a negative number */
+static int open_disc(const char *path, struct vmplat_iso **iso)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), rc;
+
+	if (fd < 0) {
+		cli_fail("%s: %s", path, strerror(errno));
+		return -CLI_FAILED;
+	}
+	rc = vmplat_iso_open(iso, fd);
+	if (!rc)
+		return 1;
+	close(fd);
+	return 0;
+}
+
+/* What else than a configuration FILE is, which is text. */
+static int not_text(const char *path)
+{
+	char buf[512];
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	ssize_t n = fd < 0 ? 0 : read(fd, buf, sizeof(buf));
+	struct vmplat_image *img;
+	const char *role;
+	int rc;
+
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0 || !memchr(buf, '\0', (size_t)n) || vmplat_image_open(&img, path, 0))
+		return CLI_OK;
+	role = vmplat_image_role(img);
+	rc = cli_usage("run", "%s is no disc and no configuration: %s%s%s", path,
+		       vmplat_image_summary(img), role ? "; it comes with --" : "", role ? role : "");
+	vmplat_image_close(img);
+	return rc;
+}
+
+/* FILE: a disc, or a configuration */
+static int read_file(const char *path, struct settings *s)
+{
+	char why[SETTINGS_WHY];
+	struct vmplat_iso *iso;
+	int rc = open_disc(path, &iso);
+
+	if (rc < 0)
+		return -rc;
+	if (rc) {
+		vmplat_iso_close(iso);
+		return settings_assign(s, "iso", path, why) ? cli_usage("run", "%s", why) : CLI_OK;
+	}
+	rc = not_text(path);
+	if (!rc && settings_read_file(s, path, why))
+		rc = cli_fail("%s", why);
+	return rc;
+}
+
 static int read_settings(const struct run_args *a, struct settings *s)
 {
 	char why[SETTINGS_WHY];
+	int rc = a->file ? read_file(a->file, s) : CLI_OK;
 
-	if (a->file && settings_read_file(s, a->file, why))
-		return cli_fail("%s", why);
-	for (unsigned int i = 0; i < a->nr_flags; i++)
+	for (unsigned int i = 0; i < a->nr_flags && !rc; i++)
 		if (settings_flag(s, a->flags[i].opt, a->flags[i].value, why))
-			return cli_usage("run", "%s", why);
-	return CLI_OK;
+			rc = cli_usage("run", "%s", why);
+	return rc;
 }
 
 /* ---- what is booted ---------------------------------------------------------- */
 
-static bool has_console(const char *cmdline)
+static bool has_word(const char *cmdline, const char *word)
 {
-	return !strncmp(cmdline, "console=", 8) || strstr(cmdline, " console=");
+	for (const char *at = cmdline; at && (at = strstr(at, word)); at++)
+		if (at == cmdline || at[-1] == ' ')
+			return true;
+	return false;
+}
+
+/* "a b", of which either may be empty or NULL; NULL: out of memory */
+static char *join(const char *a, const char *b)
+{
+	char *text;
+
+	a = a ? a : "";
+	b = b ? b : "";
+	return asprintf(&text, "%s%s%s", a, *a && *b ? " " : "", b) < 0 ? NULL : text;
 }
 
 /* the guest should say something where we listen */
 static int make_cmdline(struct launch *l)
 {
-	const char *c = l->cmdline ? l->cmdline : "", *more = l->append ? l->append : "";
-	const char *console = has_console(c) || has_console(more) ? "" : "console=ttyS0";
+	bool console = has_word(l->cmdline, "console=") || has_word(l->append, "console=");
+	char *text = join(console ? "" : "console=ttyS0", l->cmdline);
 
-	if (asprintf(&l->cfg.cmdline, "%s%s%s%s%s", console, *console && *c ? " " : "", c,
-		     *more && (*console || *c) ? " " : "", more) < 0) {
-		l->cfg.cmdline = NULL;
-		return cli_fail("out of memory");
+	l->cfg.cmdline = text ? join(text, l->append) : NULL;
+	free(text);
+	return l->cfg.cmdline ? CLI_OK : cli_fail("out of memory");
+}
+
+static char *on_disc(const char *path)
+{
+	char *text;
+
+	return asprintf(&text, "iso:%s", path) < 0 ? NULL : text;
+}
+
+/* the last console is /dev/console, where installers and init are */
+static int menu_cmdline(struct launch *l, const char *args)
+{
+	bool serial = has_word(args, "console=ttyS") || has_word(l->append, "console=ttyS") ||
+		      has_word(args, "console=hvc") || has_word(l->append, "console=hvc");
+
+	l->cmdline = join(args, serial ? "" : "console=ttyS0");
+	if (!serial)
+		cli_note("console=ttyS0 is added to the entry's arguments: it names no serial console");
+	return l->cmdline ? CLI_OK : cli_fail("out of memory");
+}
+
+/* what the command line does not say is as the menu has it */
+static int take_choice(struct launch *l, const struct vmplat_iso_choice *c)
+{
+	const char *why = NULL;
+
+	cli_note("%s: booting '%s'", l->cfg.iso, c->title);
+	l->cfg.kernel = on_disc(c->kernel);
+	for (unsigned int i = 0, all = l->cfg.nr_initrds ? 0 : c->nr_initrds; i < all && !why; i++) {
+		char *path = on_disc(c->initrds[i]);
+
+		why = path ? vm_config_add_initrd(&l->cfg, path) : "out of memory";
+		free(path);
 	}
-	return CLI_OK;
+	if (!l->cfg.kernel)
+		why = "out of memory";
+	if (why)
+		return cli_fail("%s: %s", l->cfg.iso, why);
+	return l->cmdline ? CLI_OK : menu_cmdline(l, c->args);
+}
+
+static int choose_entry(struct launch *l, struct vmplat_iso *iso)
+{
+	const struct vmplat_iso_choice *c;
+	struct vmplat_iso_menu *menu;
+	int rc;
+
+	if (vmplat_iso_menu_open(&menu, iso))
+		return cli_fail("%s: %s", l->cfg.iso, vmplat_last_error());
+	if (vmplat_iso_menu_pick(menu, l->iso_entry, &c))
+		rc = cli_fail("%s: %s; `vmplat iso boot --entries` lists what there is, --kernel iso:/PATH names another",
+			      l->cfg.iso, vmplat_last_error());
+	else
+		rc = take_choice(l, c);
+	vmplat_iso_menu_close(menu);
+	return rc;
 }
 
 /* the disc is a disk as well, behind the others */
@@ -126,13 +250,32 @@ static int attach_disc(struct launch *l)
 	return why ? cli_fail("%s: %s", l->cfg.iso, why) : CLI_OK;
 }
 
+static int use_disc(struct launch *l)
+{
+	struct vmplat_iso *iso;
+	int rc = open_disc(l->cfg.iso, &iso);
+
+	if (rc < 0)
+		return -rc;
+	if (!rc)
+		return cli_fail("%s: %s", l->cfg.iso, vmplat_last_error());
+	rc = l->cfg.kernel ? CLI_OK : choose_entry(l, iso);
+	vmplat_iso_close(iso);
+	return rc ? rc : attach_disc(l);
+}
+
 static int complete(struct launch *l)
 {
-	if (!l->cfg.kernel)
-		return cli_usage("run", "which kernel? --kernel FILE names it, for example /boot/vmlinuz-$(uname -r)");
-	if (l->cfg.iso && attach_disc(l))
-		return CLI_FAILED;
-	return make_cmdline(l);
+	int rc = CLI_OK;
+
+	if (l->iso_entry && (!l->cfg.iso || l->cfg.kernel))
+		return cli_usage("run", l->cfg.iso ? "--kernel and --iso-entry: the entry has a kernel of its own"
+					: "--iso-entry: of which disc? --iso FILE names it");
+	if (l->cfg.iso)
+		rc = use_disc(l);
+	else if (!l->cfg.kernel)
+		rc = cli_usage("run", "which kernel? --kernel FILE names it, for example /boot/vmlinuz-$(uname -r), or --iso a disc");
+	return rc ? rc : make_cmdline(l);
 }
 
 /* ---- without running it ---------------------------------------------------------- */

@@ -67,6 +67,11 @@ static const char *set_iso(struct launch *l, const char *v)
 	return keep(&l->cfg.iso, v);
 }
 
+static const char *set_iso_entry(struct launch *l, const char *v)
+{
+	return keep(&l->iso_entry, v);
+}
+
 static const char *set_memory(struct launch *l, const char *v)
 {
 	static _Thread_local char why[120];
@@ -149,9 +154,11 @@ static const struct setting table[] = {
 	{ "cmdline", 'c', "TEXT", 0, set_cmdline, NULL,
 	  "its command line; console=ttyS0 is added unless TEXT names a console" },
 	{ "append", 0, "TEXT", 0, set_append, NULL,
-	  "put behind the command line" },
+	  "put behind the command line, also behind the disc's own" },
 	{ "iso", 0, "FILE", PATH, set_iso, NULL,
-	  "a disc image, which is a read-only disk behind the others; files of it can be kernel and initrd" },
+	  "boot this disc image as its boot menu says, with the disc as a read-only disk behind the others; --kernel, --initrd and --cmdline replace what the menu says" },
+	{ "iso-entry", 0, "ENTRY", 0, set_iso_entry, NULL,
+	  "which entry of the menu: its number, label or title in `vmplat iso boot --entries FILE`; the menu's default unless given" },
 	{ "memory", 'm', "SIZE", 0, set_memory, NULL,
 	  "RAM, 512M unless given" },
 	{ "cpus", 'n', "N", 0, set_cpus, NULL,

@@ -140,7 +140,7 @@ TEST(flags_are_keys)
 {
 	static const char *const values[][2] = {
 		{ "name", "web" }, { "kernel", "/k" }, { "initrd", "/i" }, { "cmdline", "quiet" },
-		{ "append", "more" }, { "iso", "/disc" }, { "memory", "64M" },
+		{ "append", "more" }, { "iso", "/disc" }, { "iso-entry", "2" }, { "memory", "64M" },
 		{ "cpus", "3" }, { "cpu-affinity", "0" }, { "console", "none" }, { "detach", "yes" },
 		{ "paused", "yes" }, { "no-reboot", "yes" }, { "memory-backend", "memfd" },
 		{ "unpack", "guest" },
@@ -321,7 +321,7 @@ TEST(affinity)
 
 TEST(files)
 {
-	static const char *const names[] = { "linux", "debian-disk" };
+	static const char *const names[] = { "linux", "debian-disk", "debian-installer", "alpine" };
 	char path[200];
 
 	for (unsigned int i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
