@@ -21,7 +21,7 @@
 #define MENU_FILE_MAX		(256u << 10)
 #define MENU_FILES_MAX		100
 #define MENU_DEPTH_MAX		10
-#define MENU_STEPS_MAX		2000000	/* characters, mostly */
+#define MENU_STEPS_MAX		1000000	/* characters, mostly */
 #define MENU_CHOICES_MAX	256
 #define MENU_NOTES_MAX		32
 #define MENU_INITRDS_MAX	16
