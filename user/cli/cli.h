@@ -45,6 +45,9 @@ int cmd_view(int argc, char **argv);
 int cmd_iso(int argc, char **argv);
 int cmd_events(int argc, char **argv);
 int cmd_hotplug(int argc, char **argv);
+int cmd_pci(int argc, char **argv);
+int cmd_iommu(int argc, char **argv);
+int cmd_gpu(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 
 /*
