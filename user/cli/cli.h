@@ -48,6 +48,7 @@ int cmd_hotplug(int argc, char **argv);
 int cmd_pci(int argc, char **argv);
 int cmd_iommu(int argc, char **argv);
 int cmd_gpu(int argc, char **argv);
+int cmd_claim(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 
 /*

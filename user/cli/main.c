@@ -33,6 +33,7 @@ static const struct cli_command commands[] = {
 	{ "pci",	"the PCI functions of this host, what isolates and who uses them", cmd_pci },
 	{ "iommu",	"what keeps guests' devices from the host's memory",	cmd_iommu },
 	{ "gpu",	"can a GPU be given to a guest, and will it come back",	cmd_gpu },
+	{ "claim",	"take devices from this host's drivers, and give them back", cmd_claim },
 	{ "info",	"what the kernel module offers, or why it is not there", cmd_info },
 	{ "help",	"explain a command",					cmd_help },
 	{ "version",	"print the version",					cmd_version },

@@ -42,7 +42,33 @@ static const char show_help[] =
 "\n"
 "Without root, configuration space and other users' open files are out of sight.\n";
 
+static const struct {
+	uint16_t bit;
+	const char *name;
+} acs_bits[] = {
+	{ PCI_ACS_SV, "source-validation" }, { PCI_ACS_TB, "translation-blocking" },
+	{ PCI_ACS_RR, "request-redirect" }, { PCI_ACS_CR, "completion-redirect" },
+	{ PCI_ACS_UF, "upstream-forwarding" }, { PCI_ACS_EC, "egress-control" },
+	{ PCI_ACS_DT, "direct-translated" },
+};
+#define NR_ACS_BITS (sizeof(acs_bits) / sizeof(acs_bits[0]))
+
 /* ---- JSON ---------------------------------------------------------------------- */
+
+/* What the function has, and whether it is enforced. */
+static struct json_object *acs_json(const struct vmplat_pci *pci)
+{
+	struct json_object *o;
+
+	if (!pci->has_acs)
+		return NULL;
+	o = json_object_new_object();
+	for (size_t i = 0; i < NR_ACS_BITS; i++)
+		if (pci->acs_cap & acs_bits[i].bit)
+			json_object_object_add(o, acs_bits[i].name,
+					       json_object_new_boolean(pci->acs & acs_bits[i].bit));
+	return o;
+}
 
 static struct json_object *link_json(const struct vmplat_link *l)
 {
@@ -157,6 +183,7 @@ static struct json_object *function_json(struct pci_access *names, const struct 
 	json_text(o, "port", vmplat_port_name(pci->port));
 	json_number(o, "config_bytes", pci->config_bytes);
 	json_object_object_add(o, "capabilities", caps_json(pci));
+	json_object_object_add(o, "acs", acs_json(pci));
 	json_object_object_add(o, "flr", json_object_new_boolean(pci->flr));
 	json_object_object_add(o, "multifunction", json_object_new_boolean(pci->multifunction));
 	json_text(o, "bridge", pci->bridge ? pci->bridge->address : NULL);
@@ -266,22 +293,12 @@ static void print_bars(const struct vmplat_pci *pci)
 
 static void print_acs(const struct vmplat_pci *pci)
 {
-	static const struct {
-		uint16_t bit;
-		const char *name;
-	} bits[] = {
-		{ PCI_ACS_SV, "source-validation" }, { PCI_ACS_TB, "translation-blocking" },
-		{ PCI_ACS_RR, "request-redirect" }, { PCI_ACS_CR, "completion-redirect" },
-		{ PCI_ACS_UF, "upstream-forwarding" }, { PCI_ACS_EC, "egress-control" },
-		{ PCI_ACS_DT, "direct-translated" },
-	};
-
 	if (!pci->has_acs)
 		return;
 	printf("  ACS         ");
-	for (size_t i = 0; i < sizeof(bits) / sizeof(bits[0]); i++)
-		if (pci->acs_cap & bits[i].bit)
-			printf(" %s%c", bits[i].name, pci->acs & bits[i].bit ? '+' : '-');
+	for (size_t i = 0; i < NR_ACS_BITS; i++)
+		if (pci->acs_cap & acs_bits[i].bit)
+			printf(" %s%c", acs_bits[i].name, pci->acs & acs_bits[i].bit ? '+' : '-');
 	putchar('\n');
 }
 

@@ -9,6 +9,12 @@ _vmplat_options() {
 	"$1" "${@:2}" --help 2>/dev/null | grep -oE -- '--[a-z][a-z-]+' | sort -u
 }
 
+# PCI addresses, for what takes a device
+_vmplat_functions() {
+	local f
+	for f in /sys/bus/pci/devices/*; do [ -e "$f" ] && printf '%s\n' "${f##*/}"; done
+}
+
 _vmplat() {
 	local cmd=${COMP_WORDS[0]} cur=${COMP_WORDS[COMP_CWORD]} path=() word words depth=2
 	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -29,6 +35,15 @@ _vmplat() {
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 		[ ${#COMPREPLY[@]} -gt 0 ] && return
 	fi
+	case ${path[*]:0:2} in
+	"pci show" | "gpu show" | "claim add" | "claim release")
+		# for readline a word begins anew behind each colon: only what is behind the last is replaced
+		cur=${COMP_LINE:0:COMP_POINT} cur=${cur##* }
+		mapfile -t COMPREPLY < <(compgen -W "$(_vmplat_functions)" -- "$cur")
+		[[ $COMP_WORDBREAKS == *:* ]] && COMPREPLY=("${COMPREPLY[@]#"${cur%"${cur##*:}"}"}")
+		return
+		;;
+	esac
 	mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 }
 

@@ -11,7 +11,9 @@
 #include "dev/dev.h"
 
 #define CONFIG_MAX	4096
-#define CLASS_BRIDGE	0x06
+#define CLASS_HOST_BRIDGE	0x0600
+#define CLASS_PCI_BRIDGE	0x0604
+#define CLASS_SEMI_BRIDGE	0x0609
 
 /* of include/linux/ioport.h in the kernel: what the third column of "resource" means */
 #define RES_IO		0x00000100
@@ -123,6 +125,12 @@ static void read_bars(struct vmplat_devs *devs, struct vmplat_pci *pci, const ch
 	pci->nr_bars = bars.nr;
 }
 
+/* Of the class "bridge" only those to PCI are: an ISA bridge is an endpoint like others. */
+static bool is_bridge(unsigned int kind)
+{
+	return kind == CLASS_HOST_BRIDGE || kind == CLASS_PCI_BRIDGE || kind == CLASS_SEMI_BRIDGE;
+}
+
 static void read_ids(struct vmplat_devs *devs, struct vmplat_pci *pci, const char *dir)
 {
 	pci->vendor = number(devs, dir, "vendor", 0xffff);
@@ -131,7 +139,7 @@ static void read_ids(struct vmplat_devs *devs, struct vmplat_pci *pci, const cha
 	pci->subdevice = number(devs, dir, "subsystem_device", 0);
 	pci->class_code = number(devs, dir, "class", 0) & 0xffffff;
 	pci->revision = number(devs, dir, "revision", 0);
-	pci->is_bridge = pci->class_code >> 16 == CLASS_BRIDGE;
+	pci->is_bridge = is_bridge(pci->class_code >> 8);
 }
 
 static void read_settings(struct vmplat_devs *devs, struct vmplat_pci *pci, const char *dir)

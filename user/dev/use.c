@@ -15,6 +15,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "dev/claim.h"
 #include "dev/dev.h"
 
 #define WALK_DEPTH_MAX	24
@@ -27,6 +28,8 @@ struct node {
 	const char *name;		/* below /dev */
 	unsigned int major, minor;
 	bool block;
+	bool own;			/* of the function itself, not built on it */
+	bool part;			/* a partition */
 };
 
 struct user {
@@ -62,17 +65,18 @@ static const char *node_name(struct vmplat_devs *devs, const char *dir, const ch
 }
 
 /* True if @dir is a device node and was not known yet. */
-static bool add_node(struct user *u, const char *dir)
+static bool add_node(struct user *u, const char *dir, bool own)
 {
 	struct vmplat_devs *devs = u->devs;
 	const char *slash = strrchr(dir, '/');
 	const char *dev = dev_text(devs, devs->sys_fd, "%s/dev", dir);
-	struct node n = { };
+	struct node n = { .own = own };
 
 	if (!dev || sscanf(dev, "%u:%u", &n.major, &n.minor) != 2)
 		return false;
 	n.subsystem = dev_link_name(devs, devs->sys_fd, "%s/subsystem", dir);
 	n.block = n.subsystem && !strcmp(n.subsystem, "block");
+	n.part = n.block && dev_exists(devs, devs->sys_fd, "%s/partition", dir);
 	n.name = node_name(devs, dir, slash ? slash + 1 : dir);
 	if (!n.name || known_node(u, &n))
 		return false;
@@ -88,7 +92,7 @@ static void add_holders(struct user *u, const char *block, int depth)
 	for (size_t i = 0; i < names.nr && depth < HOLDERS_DEPTH_MAX; i++) {
 		const char *dir = dev_printf(devs, "class/block/%s", names.names[i]);
 
-		if (!dir || !add_node(u, dir))
+		if (!dir || !add_node(u, dir, false))
 			continue;
 		dev_find(devs, &u->found, VMPLAT_NOTE, "disk-holder", u->pci, "%s is built on %s",
 			 names.names[i], block);
@@ -117,7 +121,7 @@ static void walk(struct user *u, const char *dir, const char *name, const char *
 	struct vmplat_devs *devs = u->devs;
 	struct dev_names names = dev_list_dir(devs, devs->sys_fd, "%s", dir);
 
-	if (add_node(u, dir)) {
+	if (add_node(u, dir, true)) {
 		const struct node *n = (const struct node *)u->nodes.items + u->nodes.nr - 1;
 
 		if (n->block)
@@ -169,7 +173,7 @@ static void add_vfio_group(struct user *u)
 	if (u->pci->group && u->pci->driver)
 		dir = dev_printf(u->devs, "class/vfio/%u", u->pci->group->id);
 	if (dir)
-		add_node(u, dir);
+		add_node(u, dir, true);
 }
 
 /* NVIDIA's own driver does not tell sysfs of its nodes. */
@@ -447,8 +451,9 @@ static void find_nets(struct user *u)
 		find_net(u, nets[i]);
 	/* sysfs shows the interfaces of one network namespace only */
 	if (!u->nets.nr && pci_base_class(u->pci) == CLASS_NETWORK && u->pci->driver &&
-	    !driver_is_vfio(u->pci->driver) && strcmp(u->pci->driver, "pci-stub"))
-		dev_find(u->devs, &u->found, VMPLAT_WARNING, "net-elsewhere", u->pci,
+	    !driver_is_vfio(u->pci->driver) && strcmp(u->pci->driver, "pci-stub") &&
+	    !strstr(u->pci->driver, "uio"))
+		dev_find(u->devs, &u->found, VMPLAT_BLOCKER, "net-elsewhere", u->pci,
 			 "%s drives it, but no network interface is seen: it may be in another network namespace",
 			 u->pci->driver);
 }
@@ -502,6 +507,25 @@ static void find_children(struct user *u)
 	if (nr)
 		dev_find(devs, &u->found, VMPLAT_BLOCKER, "mdevs", u->pci,
 			 "%zu mediated devices (vGPUs) live on it", nr);
+}
+
+/* Whole disks and VFIO nodes: who opens one like this keeps others from mounting or opening it. */
+void use_exclusive_nodes(struct vmplat_devs *devs, const struct vmplat_pci *pci,
+			 struct dev_list *names)
+{
+	struct user u = { .devs = devs, .pci = pci };
+	const struct node *nodes;
+
+	walk(&u, pci_priv(devs, pci)->dir, pci->address, NULL, 0);
+	walk_nvme(&u);
+	add_vfio_group(&u);
+	nodes = u.nodes.items;
+	for (size_t i = 0; i < u.nodes.nr; i++) {
+		bool vfio = nodes[i].subsystem && !strcmp(nodes[i].subsystem, "vfio");
+
+		if (nodes[i].own && ((nodes[i].block && !nodes[i].part) || vfio))
+			dev_append(devs, names, &nodes[i].name, sizeof(nodes[i].name));
+	}
 }
 
 API int vmplat_pci_use(struct vmplat_devs *devs, const struct vmplat_pci *pci,

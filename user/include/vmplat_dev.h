@@ -218,6 +218,7 @@ enum vmplat_isolation {
  * @max_vfs: VFs it can have; 0 for others than PFs
  * @config_bytes: how much of configuration space could be read: 64 without privileges
  * @acs: what its ACS capability enforces (PCI_ACS_*), of what it has; valid with @has_acs
+ * @is_bridge: a host bridge, or a bridge to PCI; these stay with the host whoever has the rest
  * @siblings: functions of the same slot, this one not among them
  * @reasons: why @isolation is what it is
  */
@@ -303,6 +304,119 @@ int vmplat_gpu_judge(struct vmplat_devs *devs, const struct vmplat_pci *pci,
 		     struct vmplat_gpu *gpu);
 /* "no", "care", "yes", "ready" */
 const char *vmplat_verdict_name(enum vmplat_verdict verdict);
+
+/* ---- claims ------------------------------------------------------------ */
+
+/*
+ * A claim takes whole IOMMU groups away from their host drivers and gives them to vfio-pci or another
+ * driver, and its release puts everything back as it was. Each has a number that is never used
+ * again: who releases by number cannot hit somebody else's later claim of the same device. A journal
+ * is written before and after each step; what a crash left half done is undone, or a release finished,
+ * when claims are opened next. A reboot ends claims: devices begin anew then.
+ */
+struct vmplat_claims;
+
+#define VMPLAT_CLAIMS_DIR	"/var/lib/vmplat/claims"
+/* Only look: waits for nobody's changes to end, repairs nothing, cannot take or release. */
+#define VMPLAT_CLAIMS_F_READ	(1u << 0)
+
+enum vmplat_claim_state {
+	VMPLAT_CLAIM_TAKING,	/* under way, or its process died */
+	VMPLAT_CLAIM_HELD,
+	VMPLAT_CLAIM_RELEASING,
+};
+
+/** struct vmplat_claim_device - what a function was before, and will be again; NULL: none */
+struct vmplat_claim_device {
+	const char *address, *path;
+	uint64_t serial;
+	const char *driver, *override, *reset;
+};
+
+/** struct vmplat_claim - @boot: the boot ID under which it was taken */
+struct vmplat_claim {
+	uint64_t id;
+	const char *owner, *driver, *boot;
+	enum vmplat_claim_state state;
+	const struct vmplat_claim_device *devices;
+	size_t nr_devices;
+};
+
+/**
+ * struct vmplat_wish - how to claim
+ * @owner: who claims; NULL: "root". Printable, up to 64 bytes
+ * @driver: NULL: "vfio-pci"
+ * @reset: reset methods to set meanwhile, as for reset_method; NULL: leave them
+ * @force: names of blockers to accept as warnings, ended by NULL; may be NULL. Only: console,
+ *	boot-framebuffer, node-open, net-address, default-route, net-master, net-elsewhere
+ */
+struct vmplat_wish {
+	const char *owner, *driver, *reset;
+	const char *const *force;
+};
+
+/**
+ * struct vmplat_plan - what a claim would do; all of it lives as long as the picture
+ * @devices: the functions it would take: those asked for, and the rest of their groups
+ * @steps: in words, in order
+ * @existing: a claim of this owner that has exactly these devices and driver already; 0: none
+ */
+struct vmplat_plan {
+	const struct vmplat_pci *const *devices;
+	size_t nr_devices;
+	const char *const *steps;
+	size_t nr_steps;
+	struct vmplat_findings findings;
+	bool blocked;
+	uint64_t existing;
+	struct vmplat_wish wish;
+};
+
+/**
+ * vmplat_claims_open - the claims of this host, and everything half done put in order
+ * @dir: NULL for VMPLAT_CLAIMS_DIR, which is made if it is missing; locked until closed
+ * @told: called with what was put in order, a sentence each; may be NULL
+ *
+ * -EBADMSG: the journal is damaged.
+ */
+int vmplat_claims_open(struct vmplat_claims **claims, const char *dir, uint32_t flags,
+		       void (*told)(void *ctx, const char *sentence), void *ctx);
+void vmplat_claims_close(struct vmplat_claims *claims);
+size_t vmplat_claims_nr(const struct vmplat_claims *claims);
+const struct vmplat_claim *vmplat_claims_get(const struct vmplat_claims *claims, size_t i);
+/** vmplat_claims_holder - the claim that has the function at @address, or NULL */
+const struct vmplat_claim *vmplat_claims_holder(const struct vmplat_claims *claims,
+						const char *address);
+
+/**
+ * vmplat_claim_plan - what it would take to claim these functions, and what is in the way
+ * @claims: NULL: as if there were none
+ * @names: as for vmplat_devs_find()
+ *
+ * Changes nothing. -ENOENT, -EINVAL, -ENOTUNIQ as from vmplat_devs_find(); -EINVAL also for a bad wish.
+ */
+int vmplat_claim_plan(struct vmplat_devs *devs, const struct vmplat_claims *claims,
+		      const char *const *names, size_t nr, const struct vmplat_wish *wish,
+		      struct vmplat_plan *plan);
+/**
+ * vmplat_claim_take - carry a plan out
+ * @id: the number of the claim
+ *
+ * All or nothing: after an error everything is as before. -EBUSY: the plan is blocked, or a
+ * device came into use meanwhile; -ENODEV: the driver is not there or did not take a device.
+ */
+int vmplat_claim_take(struct vmplat_claims *claims, struct vmplat_devs *devs,
+		      const struct vmplat_plan *plan, uint64_t *id);
+/**
+ * vmplat_claim_release - put a claim's devices back as they were
+ * @owner: must be the claim's; NULL: whoever it is
+ *
+ * A claim that was released before is success: 1 is returned. -ENOENT: there never was one;
+ * -EPERM: another's; -EBUSY: a device is open in a process, nothing was changed.
+ */
+int vmplat_claim_release(struct vmplat_claims *claims, uint64_t id, const char *owner);
+/* "taking", "held", "releasing" */
+const char *vmplat_claim_state_name(enum vmplat_claim_state state);
 
 #ifdef __cplusplus
 }
