@@ -13,58 +13,14 @@ import sys
 import time
 import zlib
 
-SRC = os.environ["VMPLAT_SRC"]
-PCI = "/sys/bus/pci/devices/"
+from host import PCI, SRC, done, find, link, modprobe, ok, plug, qmp, read, run, same, wait, write
+
 DIR = "/tmp/claims"
 JOURNAL = DIR + "/journal"
-count = failed = 0
-
-
-def ok(held, what, why=""):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if held else "not ", count, what), flush=True)
-    if not held:
-        failed += 1
-        print("# %s" % str(why).replace("\n", "\n# ")[:3000], flush=True)
-    return held
-
-
-def same(got, want, what):
-    return ok(got == want, what, "got  %r\nwant %r" % (got, want))
-
-
-def run(*argv):
-    return subprocess.run(argv, capture_output=True, text=True)
-
-
-def qmp(command, arguments):
-    p = run(SRC + "/selftests/host/qmp", command, json.dumps(arguments))
-    if p.returncode:
-        raise RuntimeError("%s: %s" % (command, p.stderr.strip()))
-
-
-def modprobe(name):
-    with open("/proc/sys/kernel/modprobe") as f:
-        run(f.read().strip(), name)
-
-
-def read(path):
-    try:
-        with open(path) as f:
-            return f.read().strip()
-    except OSError:
-        return None
-
-
-def write(path, text):
-    with open(path, "w") as f:
-        f.write(text)
 
 
 def driver(address):
-    link = PCI + address + "/driver"
-    return os.path.basename(os.readlink(link)) if os.path.islink(link) else None
+    return link(PCI + address + "/driver")
 
 
 def host_state():
@@ -81,11 +37,6 @@ def differences(before):
 def unchanged(before, what):
     left = differences(before)
     return ok(not left, what + ": all as before", left)
-
-
-def wait(true):
-    while not true():
-        time.sleep(0.1)
 
 
 def claim(verb, *argv, where=DIR):
@@ -125,32 +76,14 @@ class Devices:
     """What is plugged: a network card, a disk, a random number generator; and edu, there since boot."""
 
     def __init__(self):
-        qmp("human-monitor-command", {"command-line": "drive_add 0 if=none,id=d0,driver=null-co,size=64M,"
-                                                      "read-zeroes=on,snapshot=on"})
-        qmp("device_add", {"driver": "igb", "id": "igb0", "bus": "rp1"})
-        qmp("device_add", {"driver": "nvme", "id": "nvme0", "bus": "rp2", "serial": "vmplat", "drive": "d0"})
+        self.igb, self.nvme = plug()
         qmp("device_add", {"driver": "virtio-rng-pci", "id": "rng0", "bus": "rp3"})
-        for m in ("igb", "nvme", "ext4", "vfio-pci", "pci-stub", "virtio_pci"):
-            modprobe(m)
-        self.edu = self.find(0x1234, 0x11e8)
-        self.igb = self.find(0x8086, 0x10c9)
-        self.nvme = self.find(0x1b36, 0x0010)
-        self.rng = self.find(0x1af4, 0x1044)
-        wait(lambda: driver(self.igb) and driver(self.nvme) and driver(self.rng) and
-             os.path.exists(PCI + self.igb + "/net") and os.path.exists("/dev/nvme0n1"))
+        modprobe("vfio-pci", "pci-stub", "virtio_pci")
+        self.edu = find(0x1234, 0x11e8)
+        self.rng = find(0x1af4, 0x1044)
+        wait(lambda: driver(self.rng))
         self.net = os.listdir(PCI + self.igb + "/net")[0]
         self.quick = [self.edu, self.nvme, self.rng]    # igb takes seconds to come up, emulated
-
-    @staticmethod
-    def find(vendor, device):
-        found = []
-
-        def there():
-            found[:] = [a for a in os.listdir(PCI) if (int(read(PCI + a + "/vendor") or "0", 16),
-                                                       int(read(PCI + a + "/device") or "0", 16)) == (vendor, device)]
-            return found
-        wait(there)
-        return found[0]
 
 
 # ---- one by one -------------------------------------------------------------------------
@@ -172,7 +105,7 @@ def test_plan(d, before):
 
 def test_in_use(d, before):
     run("mkfs.ext4", "-q", "/dev/nvme0n1")
-    os.mkdir("/tmp/mnt")
+    os.makedirs("/tmp/mnt", exist_ok=True)
     run("mount", "/dev/nvme0n1", "/tmp/mnt")
     same(blockers(d.igb, d.nvme), ["mounted"], "a mounted disk is in the way")
     refused(before, "a mounted disk", d.igb, d.nvme)
@@ -418,8 +351,7 @@ def main():
                  test_reboot, test_damage, test_full):
         test(d, before)
     test_killed(d, before, cycles)
-    print("1..%d" % count)
-    return 1 if failed else 0
+    return done()
 
 
 sys.exit(main())

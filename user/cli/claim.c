@@ -134,13 +134,27 @@ static int parse(struct args *a, const char *cmd, char verb, const char *help, i
 		if (!has_option(opt, verb))
 			return cli_bad_option(cmd, opt, argv);
 		switch (opt) {
-		case 'n': a->dry_run = true; break;
-		case OPT_DRIVER: a->wish.driver = optarg; break;
-		case OPT_OWNER: a->wish.owner = optarg; break;
-		case OPT_RESET: a->wish.reset = optarg; break;
-		case OPT_DIR: a->dir = optarg; break;
-		case OPT_JSON: a->json = true; break;
-		case OPT_ANY: a->any_owner = true; break;
+		case 'n':
+			a->dry_run = true;
+			break;
+		case OPT_DRIVER:
+			a->wish.driver = optarg;
+			break;
+		case OPT_OWNER:
+			a->wish.owner = optarg;
+			break;
+		case OPT_RESET:
+			a->wish.reset = optarg;
+			break;
+		case OPT_DIR:
+			a->dir = optarg;
+			break;
+		case OPT_JSON:
+			a->json = true;
+			break;
+		case OPT_ANY:
+			a->any_owner = true;
+			break;
 		case OPT_FORCE:
 			if (!add_force(a, optarg))
 				return cli_usage(cmd, "--force too often");

@@ -321,7 +321,8 @@ static int guard_all(struct vmplat_devs *devs, struct claim *claim, struct guard
 		const struct vmplat_pci *pci;
 		int rc;
 
-		if (!t->touched || t->restored)
+		/* what stays with its driver need not be free */
+		if (!t->touched || t->restored || !strcmp(t->driver, claim->driver))
 			continue;
 		pci = step_same(devs, t, &nobody);
 		if (!pci || !pci->driver || strcmp(pci->driver, claim->driver))
@@ -575,11 +576,43 @@ static int bind_all(struct vmplat_claims *c, struct vmplat_devs *devs, struct cl
 	return rc;
 }
 
+/* Undone, with the error kept that made it necessary. */
+static void undo(struct vmplat_claims *c, struct claim *claim, int err)
+{
+	char why[200];
+
+	snprintf(why, sizeof(why), "%s", vmplat_last_error());
+	if (restore_all(c, claim))
+		tell(&c->listener, "not all could be undone: %s", vmplat_last_error());
+	lib_error(err, "%s", why);
+}
+
+static int take_all(struct vmplat_claims *c, struct vmplat_devs *devs,
+		    const struct vmplat_plan *plan, struct guards *guards, uint64_t *id)
+{
+	struct claim *claim = claim_of_plan(c, devs, plan);
+	int rc;
+
+	if (!claim)
+		return lib_error(-ENOMEM, "out of memory");
+	rc = write_begin(c, claim);
+	if (!rc)
+		rc = bind_all(c, devs, claim);
+	/* undoing takes guards of its own */
+	guards_drop(guards);
+	if (rc) {
+		undo(c, claim, rc);
+		return rc;
+	}
+	claim->pub.state = VMPLAT_CLAIM_HELD;
+	*id = claim->pub.id;
+	return 0;
+}
+
 API int vmplat_claim_take(struct vmplat_claims *c, struct vmplat_devs *devs,
 			  const struct vmplat_plan *plan, uint64_t *id)
 {
 	struct guards guards = { };
-	struct claim *claim;
 	int rc;
 
 	*id = plan->existing;
@@ -592,26 +625,8 @@ API int vmplat_claim_take(struct vmplat_claims *c, struct vmplat_devs *devs,
 	rc = step_load_driver(devs, plan->wish.driver);
 	for (size_t i = 0; i < plan->nr_devices && !rc; i++)
 		rc = guards_add(&guards, devs, plan->devices[i]);
-	if (rc)
-		goto drop;
-	claim = claim_of_plan(c, devs, plan);
-	rc = claim ? write_begin(c, claim) : lib_error(-ENOMEM, "out of memory");
 	if (!rc)
-		rc = bind_all(c, devs, claim);
-	guards_drop(&guards);
-	if (!rc) {
-		claim->pub.state = VMPLAT_CLAIM_HELD;
-		*id = claim->pub.id;
-	} else if (claim) {
-		char why[200];
-
-		snprintf(why, sizeof(why), "%s", vmplat_last_error());
-		if (restore_all(c, claim))
-			tell(&c->listener, "not all could be undone: %s", vmplat_last_error());
-		lib_error(rc, "%s", why);
-	}
-	return rc;
-drop:
+		rc = take_all(c, devs, plan, &guards, id);
 	guards_drop(&guards);
 	return rc;
 }

@@ -183,8 +183,10 @@ static uint64_t check_claims(struct planner *p)
 
 		if (c)
 			dev_find(p->devs, &p->found, VMPLAT_BLOCKER, "claimed", all[i],
-				 "%s belongs to claim %llu of %s", all[i]->address,
-				 (unsigned long long)c->id, c->owner);
+				 "%s belongs to claim %llu of %s%s", all[i]->address,
+				 (unsigned long long)c->id, c->owner,
+				 c->state == VMPLAT_CLAIM_HELD ? "" :
+				 ", which is under way, or was interrupted: 'vmplat claim recover' tells");
 	}
 	return 0;
 }

@@ -144,17 +144,16 @@ static int cut_torn_end(struct journal *j, size_t n)
 	return 0;
 }
 
-static int take_lock(struct journal *j, bool read_only)
+static int take_lock(struct journal *j)
 {
 	char path[NAME_MAX + 1];
 
 	if (snprintf(path, sizeof(path), "%s.lock", j->name) >= (int)sizeof(path))
 		return lib_error(-ENAMETOOLONG, "%s.lock: name too long", j->name);
-	j->lock = openat(j->dirfd, path, (read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC, 0644);
+	j->lock = openat(j->dirfd, path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	if (j->lock < 0)
-		return read_only && errno == ENOENT ? 0 :
-		       lib_error(-errno, "%s: %s", path, strerror(errno));
-	while (flock(j->lock, read_only ? LOCK_SH : LOCK_EX))
+		return lib_error(-errno, "%s: %s", path, strerror(errno));
+	while (flock(j->lock, LOCK_EX))
 		if (errno != EINTR)
 			return lib_error(-errno, "%s: %s", path, strerror(errno));
 	return 0;
@@ -187,7 +186,7 @@ API int journal_open(struct journal **out, int dirfd, const char *name, bool rea
 	j->dirfd = fcntl(dirfd, F_DUPFD_CLOEXEC, 3);
 	rc = !j->name ? lib_error(-ENOMEM, "out of memory") :
 	     j->dirfd < 0 ? lib_error(-errno, "%s: %s", name, strerror(errno)) :
-	     take_lock(j, read_only);
+	     read_only ? 0 : take_lock(j);
 	if (!rc)
 		rc = open_file(j, read_only);
 	if (rc == -ENOENT && read_only)

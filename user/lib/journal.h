@@ -20,8 +20,8 @@ typedef int journal_replay_fn(void *ctx, const char *text);
 
 /*
  * Opens NAME in the directory @dirfd, makes it if need be, and tells @replay what is in it. Waits
- * for NAME.lock. @read_only: takes the lock shared, repairs nothing, and a journal that is not there is
- * empty. -EBADMSG: damaged; vmplat_last_error() says where.
+ * for NAME.lock. @read_only: takes no lock, sees what is whole at this moment, repairs nothing, and a
+ * journal that is not there is empty. -EBADMSG: damaged; vmplat_last_error() says where.
  */
 int journal_open(struct journal **j, int dirfd, const char *name, bool read_only,
 		 journal_replay_fn *replay, void *ctx);

@@ -264,6 +264,11 @@ TEST(lock_ends_with_its_process)
 	REQUIRE(read(pipes[0], &c, 1) == 1);
 	CHECK_EQ(journal_open(&j, dirfd, "nothing", true, remember, &s), 0);
 	journal_close(j);
+	s.nr = 0;
+	CHECK_EQ(journal_open(&j, dirfd, "j", true, remember, &s), 0);	/* does not wait */
+	CHECK_EQ(s.nr, 1);
+	journal_close(j);
+	CHECK_EQ(kill(pid, 0), 0);
 	kill(pid, SIGKILL);
 	j = open_journal(&s, NULL);
 	REQUIRE(j);
