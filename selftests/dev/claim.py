@@ -236,6 +236,10 @@ def record(text):
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
+def record_number():
+    return int(records()[-1].split()[1])
+
+
 def test_reboot(d, before):
     add(d.igb)
     lines = records()
@@ -272,6 +276,26 @@ def test_damage(d, before):
         f.write(whole)
     claim("release", str(n))
     unchanged(before, "the journal mended, and released")
+
+
+def test_long(d, before):
+    """A long journal is replaced by a short one: what is held stays held, and numbers go on."""
+    held = add(d.edu)
+    last = record_number()
+    with open(JOURNAL, "ab") as f:
+        for i in range(700):
+            n = 100 + i
+            for text in (b"begin id=%d owner=x driver=vfio-pci reset= boot=y" % n, b"end id=%d" % n):
+                last += 1
+                f.write(record(b"%d %s" % (last, text)))
+    claim("recover")
+    ok(os.path.getsize(JOURNAL) < 4096, "a long journal becomes short", os.path.getsize(JOURNAL))
+    same([c["id"] for c in claims()], [held], "what is held stays")
+    claim("release", str(held))
+    unchanged(before, "released after that")
+    n = add(d.edu)
+    same(n, 800, "numbers go on")
+    claim("release", str(n))
 
 
 def test_full(d, before):
@@ -353,7 +377,7 @@ def main():
     d = Devices()
     before = host_state()
     for test in (test_plan, test_in_use, test_owners, test_open, test_failure, test_reset, test_override, test_gone,
-                 test_reboot, test_damage, test_full):
+                 test_reboot, test_damage, test_long, test_full):
         test(d, before)
     test_killed(d, before, cycles)
     return done()

@@ -16,6 +16,7 @@
  */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -270,42 +271,62 @@ static void format_device(const struct claim *claim, const struct taken *t, char
 
 #define LINE_MAX_BYTES 4000
 
+struct lines {
+	char **lines;
+	size_t nr;
+	bool no_memory;
+};
+
+__attribute__((format(printf, 2, 3)))
+static void add_line(struct lines *l, const char *fmt, ...)
+{
+	char **lines = realloc(l->lines, (l->nr + 1) * sizeof(*lines));
+	va_list ap;
+
+	if (lines)
+		l->lines = lines;
+	va_start(ap, fmt);
+	if (!lines || vasprintf(&lines[l->nr], fmt, ap) < 0)
+		l->no_memory = true;
+	else
+		l->nr++;
+	va_end(ap);
+}
+
+static void add_claim_lines(struct lines *l, const struct claim *claim)
+{
+	char line[LINE_MAX_BYTES];
+
+	format_begin(claim, line, sizeof(line));
+	add_line(l, "%s", line);
+	for (size_t i = 0; i < claim->nr; i++) {
+		format_device(claim, &claim->taken[i], line, sizeof(line));
+		add_line(l, "%s", line);
+	}
+	for (size_t i = 0; i < claim->nr; i++)
+		if (claim->taken[i].touched)
+			add_line(l, "%s id=%" PRIu64 " address=%s",
+				 claim->taken[i].restored ? "restored" : "touch", claim->pub.id,
+				 claim->taken[i].address);
+	if (claim->pub.state != VMPLAT_CLAIM_TAKING)
+		add_line(l, "%s id=%" PRIu64,
+			 claim->pub.state == VMPLAT_CLAIM_HELD ? "held" : "release", claim->pub.id);
+}
+
 /* All that is still true, in place of a long history. */
 static int compact(struct vmplat_claims *c)
 {
-	size_t room = 1, n = 0;
-	char **lines;
+	struct lines l = { };
 	int rc;
 
+	add_line(&l, "next id=%" PRIu64, c->next);
 	for (size_t i = 0; i < c->nr; i++)
-		room += 2 + 2 * c->claims[i]->nr;
-	lines = calloc(room, sizeof(*lines));
-	for (size_t i = 0; lines && i < room; i++)
-		lines[i] = malloc(LINE_MAX_BYTES);
-	for (size_t i = 0; i < room; i++)
-		if (!lines || !lines[i])
-			abort();
-	snprintf(lines[n++], LINE_MAX_BYTES, "next id=%" PRIu64, c->next);
-	for (size_t i = 0; i < c->nr; i++) {
-		const struct claim *claim = c->claims[i];
-
-		format_begin(claim, lines[n++], LINE_MAX_BYTES);
-		for (size_t d = 0; d < claim->nr; d++)
-			format_device(claim, &claim->taken[d], lines[n++], LINE_MAX_BYTES);
-		for (size_t d = 0; d < claim->nr; d++)
-			if (claim->taken[d].touched)
-				snprintf(lines[n++], LINE_MAX_BYTES, "%s id=%" PRIu64 " address=%s",
-					 claim->taken[d].restored ? "restored" : "touch",
-					 claim->pub.id, claim->taken[d].address);
-		if (claim->pub.state != VMPLAT_CLAIM_TAKING)
-			snprintf(lines[n++], LINE_MAX_BYTES, "%s id=%" PRIu64,
-				 claim->pub.state == VMPLAT_CLAIM_HELD ? "held" : "release",
-				 claim->pub.id);
-	}
-	rc = journal_replace(c->journal, (const char *const *)lines, n);
-	for (size_t i = 0; i < room; i++)
-		free(lines[i]);
-	free(lines);
+		add_claim_lines(&l, c->claims[i]);
+	rc = l.no_memory ? lib_error(-ENOMEM, "out of memory") :
+	     journal_replace(c->journal, (const char *const *)l.lines, l.nr);
+	for (size_t i = 0; i < l.nr; i++)
+		free(l.lines[i]);
+	free(l.lines);
 	return rc;
 }
 

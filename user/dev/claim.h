@@ -36,11 +36,13 @@ void tell(const struct listener *l, const char *fmt, ...) __attribute__((format(
 
 /* ---- step.c ------------------------------------------------------------ */
 
-/* Open nodes that keep a function from being used while it changes hands. */
+/*
+ * Open nodes that keep a function from being used while it changes hands; of one picture, whose
+ * memory they live in.
+ */
 struct guards {
-	int *fds;
-	const char **names;
-	size_t nr;
+	struct dev_list fds;		/* int */
+	struct dev_list names;		/* const char *, below /dev */
 };
 
 /* -EBUSY with a sentence if somebody has the function open */

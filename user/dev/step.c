@@ -36,6 +36,27 @@ void tell(const struct listener *l, const char *fmt, ...)
  * and while it is open like that cannot become so. A VFIO group is open once, or not at all: to
  * unbind one that a guest has open would wait for the guest, unkillably.
  */
+static int guard_open(struct guards *g, struct vmplat_devs *devs, const char *name)
+{
+	bool vfio = !strncmp(name, "vfio/", 5);
+	const char *const *held = g->names.items;
+	char path[300];
+	int fd;
+
+	for (size_t i = 0; i < g->names.nr; i++)
+		if (!strcmp(held[i], name))
+			return 0;	/* functions of one group share its node */
+	snprintf(path, sizeof(path), "/dev/%s", name);
+	fd = open(path, vfio ? O_RDWR | O_CLOEXEC : O_RDONLY | O_EXCL | O_NONBLOCK | O_CLOEXEC);
+	if (fd < 0)			/* no node, no medium: nothing to guard */
+		return errno == EBUSY ? -EBUSY : 0;
+	if (!dev_append(devs, &g->fds, &fd, sizeof(fd))) {
+		close(fd);
+		return -ENOMEM;
+	}
+	return dev_append(devs, &g->names, &name, sizeof(name)) ? 0 : -ENOMEM;
+}
+
 int guards_add(struct guards *g, struct vmplat_devs *devs, const struct vmplat_pci *pci)
 {
 	struct dev_list list = { };
@@ -43,37 +64,19 @@ int guards_add(struct guards *g, struct vmplat_devs *devs, const struct vmplat_p
 
 	use_exclusive_nodes(devs, pci, &list);
 	names = list.items;
-	for (size_t i = 0; i < list.nr; i++) {
-		bool vfio = !strncmp(names[i], "vfio/", 5), held = false;
-		char path[300];
-		int fd;
-
-		for (size_t k = 0; k < g->nr; k++)
-			held |= !strcmp(g->names[k], names[i]);
-		if (held)
-			continue;
-		snprintf(path, sizeof(path), "/dev/%s", names[i]);
-		fd = open(path, vfio ? O_RDWR | O_CLOEXEC : O_RDONLY | O_EXCL | O_NONBLOCK | O_CLOEXEC);
-		if (fd < 0 && errno == EBUSY)
-			return lib_error(-EBUSY, "%s is in use: %s is open", pci->address, path);
-		if (fd < 0)
-			continue;	/* no node, no medium: nothing to guard */
-		g->fds = realloc(g->fds, (g->nr + 1) * sizeof(*g->fds));
-		g->names = realloc(g->names, (g->nr + 1) * sizeof(*g->names));
-		if (!g->fds || !g->names)
-			abort();
-		g->names[g->nr] = names[i];
-		g->fds[g->nr++] = fd;
-	}
+	for (size_t i = 0; i < list.nr && !devs->no_memory; i++)
+		if (guard_open(g, devs, names[i]) == -EBUSY)
+			return lib_error(-EBUSY, "%s is in use: /dev/%s is open", pci->address,
+					 names[i]);
 	return devs->no_memory ? lib_error(-ENOMEM, "out of memory") : 0;
 }
 
 void guards_drop(struct guards *g)
 {
-	for (size_t i = 0; i < g->nr; i++)
-		close(g->fds[i]);
-	free(g->fds);
-	free(g->names);
+	const int *fds = g->fds.items;
+
+	for (size_t i = 0; i < g->fds.nr; i++)
+		close(fds[i]);
 	*g = (struct guards) { };
 }
 
