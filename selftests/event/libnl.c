@@ -362,34 +362,36 @@ static bool is_worker(const char *pid)
 	return !strncmp(comm, "kworker/", 8) || !strncmp(comm, "kthreadd", 8);
 }
 
-/* Message buffers are refused to those who may be running the module's worker. */
+/* Message buffers are refused to those who may be running the module's worker; or all is as it was. */
 static int starve(bool on)
 {
-	static const char *const knobs[][2] = {
-		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "N" },
-		{ "/sys/kernel/debug/failslab/verbose", "0" },
-		{ "/sys/kernel/debug/failslab/times", "-1" },
-		{ "/sys/kernel/debug/failslab/cache-filter", "Y" },
-		{ "/sys/kernel/debug/failslab/task-filter", "Y" },
+	static const char *const knobs[][3] = {
+		{ "/sys/kernel/slab/skbuff_head_cache/failslab", "0", "1" },
+		{ "/sys/kernel/debug/failslab/cache-filter", "N", "Y" },
+		{ "/sys/kernel/debug/failslab/task-filter", "N", "Y" },
+		{ "/sys/kernel/debug/failslab/ignore-gfp-wait", "Y", "N" },
+		{ "/sys/kernel/debug/failslab/verbose", "0", "0" },
+		{ "/sys/kernel/debug/failslab/times", "1", "-1" },
+		{ "/sys/kernel/debug/failslab/probability", "0", "100" },
 	};
 	DIR *proc = opendir("/proc");
 	struct dirent *d;
 	char path[300];
 
-	for (size_t i = 0; i < ARRAY_SIZE(knobs); i++)
-		if (set_knob(knobs[i][0], knobs[i][1])) {
-			closedir(proc);
-			return -1;
-		}
 	while ((d = readdir(proc)))
 		if (*d->d_name >= '1' && *d->d_name <= '9' && is_worker(d->d_name)) {
 			snprintf(path, sizeof(path), "/proc/%s/make-it-fail", d->d_name);
 			set_knob(path, on ? "1" : "0");
 		}
 	closedir(proc);
-	if (set_knob("/sys/kernel/slab/skbuff_head_cache/failslab", on ? "1" : "0"))
-		return -1;
-	return set_knob("/sys/kernel/debug/failslab/probability", on ? "100" : "0");
+	/* The filters first, and last. */
+	for (size_t i = 0; i < ARRAY_SIZE(knobs); i++) {
+		size_t k = on ? i : ARRAY_SIZE(knobs) - 1 - i;
+
+		if (set_knob(knobs[k][0], knobs[k][on ? 2 : 1]))
+			return -1;
+	}
+	return 0;
 }
 
 static void test_no_memory(void)
