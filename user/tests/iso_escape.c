@@ -41,14 +41,15 @@ static void make_outside(void)
 	}
 }
 
-static int extract(struct disc *d, const char *tree)
+/* @path alone, or everything */
+static int extract(struct disc *d, const char *path)
 {
 	int fd = disc_fd(d), rc;
 	char image[40];
-	char *args[] = { "extract", "--overwrite", "--tree", (char *)tree, "-C", target, image, NULL };
+	char *args[] = { "extract", "--overwrite", "-C", target, image, (char *)path, NULL };
 
 	snprintf(image, sizeof(image), "/proc/self/fd/%d", fd);
-	rc = iso_extract(7, args);
+	rc = iso_extract(path ? 6 : 5, args);
 	close(fd);
 	return rc;
 }
@@ -90,12 +91,12 @@ TEST(through_a_link)
 	sl = find_field(r, "SL");
 	memcpy(sl + 5, "\x8\0\0\3tmp\0\5", 9);
 	memcpy(sl + 14, outside + 5, 5);
-	extract(&d, "rr");
+	extract(&d, NULL);
 	/* the link came first, and nothing went through it */
 	snprintf(path, sizeof(path), "%s/sub", target);
 	CHECK(readlink(path, to, sizeof(to) - 1) > 0 && !strcmp(to, outside));
 	/* a second time, over what is there now */
-	extract(&d, "rr");
+	extract(&d, NULL);
 	check_and_end();
 	disc_free(&d);
 }
@@ -111,7 +112,9 @@ TEST(through_a_link_that_is_there)
 	REQUIRE(!symlink(outside, path));
 	snprintf(path, sizeof(path), "%s/sub", target);
 	REQUIRE(!symlink(outside, path));
-	CHECK(extract(&d, "rr") != CLI_OK);
+	CHECK(extract(&d, NULL) != CLI_OK);
+	CHECK(extract(&d, "sub/zf1") != CLI_OK);
+	CHECK(extract(&d, "/deep/bottom") != CLI_OK);
 	check_and_end();
 	disc_free(&d);
 }
@@ -127,7 +130,7 @@ TEST(names_that_lead_up)
 		begin();
 		CHECK_EQ(nm[2] - 5, strlen(names[i]));
 		memcpy(nm + 5, names[i], strlen(names[i]));
-		extract(&d, "rr");
+		extract(&d, NULL);
 		check_and_end();
 		disc_free(&d);
 	}

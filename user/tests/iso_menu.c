@@ -193,7 +193,7 @@ TEST(grub)
 		  "if loadfont unicode; then set gfx=yes; fi\n"
 		  "if [ \"${grub_platform}\" == \"efi\" ] ; then\n  set what=\"of UEFI\"\nelse\n  set what=bios\nfi\n"
 		  "menuentry 'First one' --class os --id=first --hotkey=f {\n"
-		  "  set gfxpayload=keep\n  linux /k root=\"a b\" x=${what} \\\n    quiet\n  initrd /i1 ($root)/i2\n}\n"
+		  "  set gfxpayload=keep x=leak\n  linux /k root=\"a b\" x=${what} \\\n    quiet\n  initrd /i1 ($root)/i2\n}\n"
 		  "menuentry \"Second $what\" --id second \"param\" {\n linuxefi (cd0)/k2 $2 $x ; initrdefi /i\n}\n"
 		  "export more=\"one two\"\n"
 		  "submenu 'Others ...' {\n"

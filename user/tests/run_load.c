@@ -322,6 +322,7 @@ TEST(several_initrds)
 	vm.cfg.iso = strdup(disc);
 	vm.cfg.initrds[vm.cfg.nr_initrds++] = strdup("iso:/multi");
 	vm.cfg.initrds[vm.cfg.nr_initrds++] = strdup("iso:/hello-world");
+	memset(vm.ram, 0xee, 64 * MIB);	/* what a reset finds */
 	CHECK_EQ(load(), 0);
 	CHECK_EQ(info.initrd_bytes, 8 + (MULTI_BYTES + 3) / 4 * 4 + HELLO_BYTES);
 	at = vm.ram + info.initrd;
