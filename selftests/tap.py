@@ -19,7 +19,7 @@ def ok(held, what, why=""):
     print("%sok %d %s" % ("" if held else "not ", run, what), flush=True)
     if not held:
         failed += 1
-        print("# %s" % (why,), flush=True)
+        print("# %s" % str(why)[:3000].replace("\n", "\n# "), flush=True)
     return held
 
 
@@ -39,4 +39,4 @@ def skip_all(why):
 def done():
     """The end of the test."""
     print("1..%d" % run)
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if failed or not run else 0)

@@ -3,30 +3,19 @@
 import json
 import os
 import subprocess
+import sys
 import time
 
+sys.dont_write_bytecode = True
 SRC = os.environ["VMPLAT_SRC"]
+sys.path.insert(0, SRC + "/selftests")
+from tap import done, ok
+
 PCI = "/sys/bus/pci/devices/"
-count = failed = 0
-
-
-def ok(held, what, why=""):
-    global count, failed
-    count += 1
-    print("%sok %d - %s" % ("" if held else "not ", count, what), flush=True)
-    if not held:
-        failed += 1
-        print("# %s" % str(why).replace("\n", "\n# ")[:3000], flush=True)
-    return held
 
 
 def same(got, want, what):
     return ok(got == want, what, "got  %r\nwant %r" % (got, want))
-
-
-def done():
-    print("1..%d" % count)
-    return 1 if failed else 0
 
 
 def run(*argv):

@@ -18,26 +18,13 @@ import tempfile
 import threading
 import time
 
+sys.dont_write_bytecode = True
 SRC = os.environ["VMPLAT_SRC"]
+sys.path.insert(0, SRC + "/selftests")
+from tap import done, ok, skip
+
 LIMIT = 120
 CPUS, MEMORY, PCI = "/sys/devices/system/cpu", "/sys/devices/system/memory", "/sys/bus/pci/devices"
-count = failed = 0
-
-
-def ok(held, what, why=""):
-    global count, failed
-    count += 1
-    print("%sok %d %s" % ("" if held else "not ", count, what), flush=True)
-    if not held:
-        failed += 1
-        print("# %s" % str(why)[:3000].replace("\n", "\n# "), flush=True)
-    return held
-
-
-def skip(what):
-    global count
-    count += 1
-    print("ok %d # SKIP %s" % (count, what), flush=True)
 
 
 def qmp(command, arguments=None):
@@ -359,9 +346,7 @@ def test_follow(m, first):
     ok(block(names[0]) == "Movable", "in zone Movable", block(names[0]))
 
     nr = plug_cpu()
-    if nr is None:
-        skip("this kernel takes no CPU that is plugged")
-    else:
+    if ok(nr is not None, "the kernel takes a CPU that is plugged"):
         f.wait("a CPU that is plugged comes online", "cpu%d" % nr)
         ok(cpu(nr), "which is so")
 
@@ -428,8 +413,7 @@ def main():
         for ident in ("hm-1", "hm-2", "hm-m1", "hm-m2"):  # other tests may follow
             qmp("device_del", {"id": ident})
     print("# %.1f s" % (time.time() - start))
-    print("1..%d" % count)
-    sys.exit(1 if failed else 0)
+    done()
 
 
 main()

@@ -9,21 +9,18 @@
 # Natively it runs as well (without the kernel's side if loop devices cannot be mounted).
 import glob, hashlib, json, os, re, shutil, stat, subprocess, sys, tempfile
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + '/..')
+import tap
+
 CACHE = os.environ.get('VMPLAT_CACHE') or os.path.join(
     os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'), 'vmplat')
 VMPLAT = shutil.which('vmplat') or os.path.join(os.path.dirname(__file__), '../../build/user/bin/vmplat')
 work = tempfile.mkdtemp(prefix='iso.', dir='/tmp')
-tests = failed = 0
 
 
 def ok(good, what, *details):
-    global tests, failed
-    tests += 1
-    failed += not good
-    print('%sok %d - %s' % ('' if good else 'not ', tests, what))
-    for line in [] if good else details:
-        print('# ' + str(line)[:200])
-    sys.stdout.flush()
+    return tap.ok(good, what, '\n'.join(str(d) for d in details))
 
 
 def run(*argv, **kw):
@@ -175,10 +172,7 @@ def against(name, image, which, reader):
     b = READERS[reader](image, which)
     what = '%s, %s tree, like %s' % (name, which, reader)
     if b is None:
-        global tests
-        tests += 1
-        print('ok %d - %s # SKIP cannot mount here' % (tests, what))
-        return
+        return tap.skip(what + ': cannot mount here')
     diff = compare(a, b, BUT.get((reader, which), ()), WITHOUT.get((name, reader, which), ()))
     if reader == '7zz' and not diff and which != 'joliet':
         # it writes links as files or as links of its own making: compare what is a file for both
@@ -385,5 +379,4 @@ try:
 finally:
     subprocess.call(['chmod', '-R', 'u+rwx', work])
     shutil.rmtree(work, ignore_errors=True)
-print('1..%d' % tests)
-sys.exit(1 if failed else 0)
+tap.done()

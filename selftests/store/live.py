@@ -6,6 +6,10 @@
 # killed, the next increment has every page, and a snapshot that is there is what memory was at its freeze.
 import array, ctypes, fcntl, json, os, mmap, random, shutil, socket, struct, subprocess, sys, tempfile, threading, time
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)) + '/..')
+from tap import done, ok
+
 PAGE = 4096
 BYTES = 16 << 20
 PAGES = BYTES // PAGE
@@ -15,14 +19,6 @@ random.seed(7)
 work = tempfile.mkdtemp(prefix='store-live.', dir=os.environ.get('SCRATCH', '/tmp'))
 os.environ['VMPLAT_STORE'] = work + '/store'
 os.environ['VMPLAT_RUN_DIR'] = work
-tests = failed = 0
-
-
-def ok(good, what):
-    global tests, failed
-    tests += 1
-    failed += not good
-    print('%sok %d - %s' % ('' if good else 'not ', tests, what), flush=True)
 
 
 def ioctl(fd, nr, fmt, *values):
@@ -195,11 +191,10 @@ def main():
     ok('old' not in names(), 'and leaves nothing')
     guest.stop = True
     writer.join()
-    print('1..%d' % tests)
 
 
 try:
     main()
 finally:
     shutil.rmtree(work, ignore_errors=True)
-sys.exit(1 if failed or not tests else 0)
+done()
