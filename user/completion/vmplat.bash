@@ -23,6 +23,13 @@ _vmplat() {
 		path+=("$word")
 	done
 	COMPREPLY=()
+	case "${COMP_WORDS[1]} ${COMP_WORDS[COMP_CWORD - 1]}" in
+	"host -c" | "host --check")
+		words=$("$cmd" host --help 2>/dev/null | sed -n 's/^ \{10,\}\([a-z]*\)  .*/\1/p')
+		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+		return
+		;;
+	esac
 	case $cur in
 	-*)
 		[ "${path[*]:0:2}" = "vm device" ] && depth=3
