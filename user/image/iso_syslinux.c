@@ -174,14 +174,19 @@ static void other_menu(struct syslinux *s, const char *name, const char *dir)
 		read_menu(s->m, *dir ? path_of(s, dir) : s->dir, path);
 }
 
-/* DEFAULT and UI name a label, or a module that shows a menu, and perhaps the menu's file */
-static void set_default(struct syslinux *s, char *text)
+/*
+ * DEFAULT and UI name a label, or a module that shows a menu, and perhaps the menu's file.
+ * The last DEFAULT counts: where it is a menu, no label that an earlier one named is. UI is
+ * another setting, beside which DEFAULT still says which choice the menu begins with.
+ */
+static void set_default(struct syslinux *s, bool ui, char *text)
 {
 	const char *name = copy(s, text), *first = word(&text), *end = strrchr(first, '.');
+	bool menu = end && !strcasecmp(end, ".c32");
 
-	if (!end || strcasecmp(end, ".c32"))
-		s->wanted = name;
-	else if (*text && *text != '-')
+	if (!ui || !menu)
+		s->wanted = menu ? NULL : name;
+	if (menu && *text && *text != '-')
 		read_into(s, path_of(s, word(&text)));
 }
 
@@ -246,7 +251,7 @@ static void line(struct syslinux *s, char *text)
 	} else if (!strcasecmp(key, "append")) {
 		set_append(s, text);
 	} else if (!strcasecmp(key, "default") || !strcasecmp(key, "ui")) {
-		set_default(s, text);
+		set_default(s, !strcasecmp(key, "ui"), text);
 	} else if (!strcasecmp(key, "ontimeout")) {
 		s->on_timeout = copy(s, text);
 	} else if (!strcasecmp(key, "include")) {

@@ -141,8 +141,18 @@ TEST(isolinux_defaults)
 		{ "/a.cfg", "default nowhere\nlabel a\nkernel a\n" }, { }
 	}, ui_file[] = {
 		{ "/a.cfg", "default vesamenu.c32 b.cfg\n" }, { "/b.cfg", "label b\nkernel b\nmenu default\n" }, { }
+	}, menu_last[] = {	/* as Debian's installer, whose submenu has a default of its own */
+		{ "/a.cfg", "label a\nkernel a\nmenu begin\nlabel b\ndefault b\nkernel b\nmenu end\ndefault vesamenu.c32\n" }, { }
+	}, menu_first[] = {
+		{ "/a.cfg", "default vesamenu.c32\nlabel a\nkernel a\nlabel b\ndefault b\nkernel b\n" }, { }
 	};
 
+	read_menu(syslinux_read, menu_last);
+	CHECK_EQ(chosen, -1);
+	menu_exit(&m);
+	read_menu(syslinux_read, menu_first);
+	CHECK_EQ(chosen, 1);
+	menu_exit(&m);
 	read_menu(syslinux_read, by_menu);
 	CHECK_EQ(chosen, 1);
 	menu_exit(&m);
