@@ -494,7 +494,7 @@ API int vmplat_claims_open(struct vmplat_claims **out, const char *dir, uint32_t
 		return 0;
 	}
 	if (!rc)
-		rc = journal_open(&c->journal, fd, "journal", c->read_only, replay, c);
+		rc = journal_open(&c->journal, fd, "journal", c->read_only ? JOURNAL_READ : 0, replay, c);
 	if (!rc && !c->read_only)
 		rc = recover(c);
 	if (!rc && !c->read_only && journal_bytes(c->journal) > COMPACT_BYTES)

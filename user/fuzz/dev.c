@@ -50,7 +50,7 @@ static void fuzz_journal(const uint8_t *data, size_t size)
 	if (write(fd, data, size) != (ssize_t)size)
 		abort();
 	close(fd);
-	if (journal_open(&j, dirfd, "j", true, count, &nr))
+	if (journal_open(&j, dirfd, "j", JOURNAL_READ, count, &nr))
 		return;
 	journal_close(j);
 }

@@ -4,40 +4,33 @@
  * afterwards. So at any instant of a kill -9 or a power cut, a change is either not in
  * the journal and has not been begun, or is there with the state before it.
  *
- * A record is a line: 16 hexadecimal digits, the XXH3 of the rest, a blank, JSON.
+ * It is a journal of lib/journal.h, which sees to lines, checksums, torn ends, damage and
+ * the lock. What is here is what the lines say, in JSON:
  *
  *	{"journal":1,"boot":ID}
  *	{"begin":N,"run":R,"time_ns":T,"class":C,"object":O,"ino":I,"before":S,"after":S,
  *	 "line":L}		or "undoes":M instead of "line"
  *	{"end":N,"time_ns":T,"result":W,"now":S,"why":TEXT}	"gone":true instead of "now"
  *
- * Records are appended one at a time, so only the last may be cut short. It then was not
- * on disk, nothing followed from it, and it is dropped. Another that is damaged makes the
- * journal unusable for changes.
- *
- * States of sysfs do not outlive a boot, so neither does a journal: the first to make
- * changes after a boot keeps the old one as PATH.1 and begins a new one.
- *
- * Writers hold an flock(2) on the file, from reading it to their end.
+ * and that there is one for each boot. States of sysfs do not outlive a boot, so neither
+ * does a journal: the first to make changes after a boot keeps the old one as PATH.1 and
+ * begins a new one.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <json-c/json.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#include <xxhash.h>
 
+#include <vmplat.h>
+
+#include "lib/journal.h"
 #include "plug.h"
 
-#define SUM_CHARS	16
-#define JOURNAL_MAX	(1u << 30)
 #define NEEDS_ROOT	"; changing hardware needs root"
 
 static const char *const results[] = {
@@ -168,7 +161,7 @@ static struct plug_change *new_change(struct plug_journal *j)
 	return &more[j->nr++];
 }
 
-static bool take_begin(struct plug_journal *j, struct json_object *o, uint64_t number)
+static int take_begin(struct plug_journal *j, struct json_object *o, uint64_t number)
 {
 	const char *class_ = get_text(o, "class", 16), *object = get_text(o, "object", PLUG_NAME_MAX);
 	uint64_t run, line = 0, undoes = 0, ino, time;
@@ -179,13 +172,13 @@ static bool take_begin(struct plug_journal *j, struct json_object *o, uint64_t n
 	    !get_u64(o, "run", UINT32_MAX, &run) || run < j->last_run ||
 	    !get_u64(o, "ino", UINT64_MAX, &ino) || !get_u64(o, "time_ns", UINT64_MAX, &time) ||
 	    (!get_u64(o, "line", UINT32_MAX, &line) && !get_u64(o, "undoes", j->nr, &undoes)))
-		return false;
+		return -EBADMSG;
 	c.class_ = (enum plug_class)plug_class_of(class_);
 	if (!get_state(o, "before", c.class_, &c.before) || !get_state(o, "after", c.class_, &c.after))
-		return false;
+		return -EBADMSG;
 	to = new_change(j);
 	if (!to)
-		return false;
+		return -ENOMEM;
 	c.number = to->number;
 	c.run = (unsigned int)run;
 	c.line = (unsigned int)line;
@@ -195,7 +188,7 @@ static bool take_begin(struct plug_journal *j, struct json_object *o, uint64_t n
 	strcpy(c.object, object);
 	*to = c;
 	j->last_run = c.run;
-	return true;
+	return 0;
 }
 
 static int result_of(const char *name)
@@ -213,7 +206,7 @@ static void note_undone(struct plug_journal *j, const struct plug_change *c)
 		j->changes[c->undoes - 1].undone_by = c->number;
 }
 
-static bool take_end(struct plug_journal *j, struct json_object *o, uint64_t number)
+static int take_end(struct plug_journal *j, struct json_object *o, uint64_t number)
 {
 	int result = result_of(get_text(o, "result", 16));
 	const char *why = get_text(o, "why", PLUG_WHY_MAX);
@@ -221,32 +214,32 @@ static bool take_end(struct plug_journal *j, struct json_object *o, uint64_t num
 	uint64_t time;
 
 	if (!number || number > j->nr || result < 0 || !get_u64(o, "time_ns", UINT64_MAX, &time))
-		return false;
+		return -EBADMSG;
 	c = &j->changes[number - 1];
 	if (c->result != PLUG_UNFINISHED)
-		return false;
+		return -EBADMSG;
 	c->gone = !get_state(o, "now", c->class_, &c->now);
 	if (c->gone && !json_object_object_get_ex(o, "gone", NULL))
-		return false;
+		return -EBADMSG;
 	c->result = (enum plug_result)result;
 	c->end_ns = time;
 	strcpy(c->why, why ? why : "");
 	note_undone(j, c);
-	return true;
+	return 0;
 }
 
-static bool take_head(struct plug_journal *j, struct json_object *o)
+static int take_head(struct plug_journal *j, struct json_object *o)
 {
 	const char *boot = get_text(o, "boot", sizeof(j->boot) - 1);
 	uint64_t version;
 
 	if (!boot || !get_u64(o, "journal", 1, &version) || version != 1)
-		return false;
+		return -EBADMSG;
 	strcpy(j->boot, boot);
-	return true;
+	return 0;
 }
 
-static bool take_record(struct plug_journal *j, struct json_object *o)
+static int take_record(struct plug_journal *j, struct json_object *o)
 {
 	uint64_t number;
 
@@ -254,268 +247,104 @@ static bool take_record(struct plug_journal *j, struct json_object *o)
 		return take_head(j, o);
 	if (get_u64(o, "begin", UINT32_MAX, &number))
 		return take_begin(j, o, number);
-	return get_u64(o, "end", UINT32_MAX, &number) && take_end(j, o, number);
+	return get_u64(o, "end", UINT32_MAX, &number) ? take_end(j, o, number) : -EBADMSG;
 }
 
-/* ---- lines ------------------------------------------------------------------------------------ */
-
-/* @line of @len bytes has a good sum: its JSON, else NULL */
-static struct json_object *open_line(const char *line, size_t len)
+static int take_line(void *ctx, const char *text)
 {
-	char sum[SUM_CHARS + 2];
-	struct json_tokener *tok;
-	struct json_object *o;
+	struct plug_journal *j = ctx;
+	struct json_object *o = json_tokener_parse(text);
+	int err = o ? take_record(j, o) : -EBADMSG;
 
-	if (len <= SUM_CHARS + 1)
-		return NULL;
-	snprintf(sum, sizeof(sum), "%016" PRIx64 " ",
-		 (uint64_t)XXH3_64bits(line + SUM_CHARS + 1, len - SUM_CHARS - 1));
-	if (memcmp(line, sum, SUM_CHARS + 1))
-		return NULL;
-	tok = json_tokener_new();
-	if (!tok)
-		return NULL;
-	o = json_tokener_parse_ex(tok, line + SUM_CHARS + 1, (int)(len - SUM_CHARS - 1));
-	json_tokener_free(tok);
-	return o;
-}
-
-static int parse(struct plug_journal *j, const char *text, size_t bytes)
-{
-	unsigned int number = 0;
-
-	while (j->bytes < bytes) {
-		const char *line = text + j->bytes;
-		const char *end = memchr(line, '\n', bytes - j->bytes);
-		size_t len = end ? (size_t)(end - line) : bytes - j->bytes;
-		struct json_object *o = end ? open_line(line, len) : NULL;
-		bool good = o && take_record(j, o);
-
-		number++;
-		json_object_put(o);
-		if (!good && !o && (!end || end == text + bytes - 1) && number > 1) {
-			j->torn = true;
-			return 0;
-		}
-		if (!good)
-			return plug_fail(-EBADMSG, number == 1 ? "%s is no journal (line %u)" :
-					 "the journal %s is damaged in line %u; what it says before that is true; move it away to begin a new one",
-					 j->path, number);
-		j->bytes += len + 1;
-	}
-	return number ? 0 : plug_fail(-EBADMSG, "%s is empty, and no journal", j->path);
-}
-
-/* the whole of @fd */
-static int load(struct plug_journal *j, int fd)
-{
-	struct stat sb;
-	char *text;
-	size_t len = 0;
-	ssize_t n = 1;
-	int err = 0;
-
-	if (fstat(fd, &sb) || !S_ISREG(sb.st_mode) || sb.st_size > JOURNAL_MAX)
-		return plug_fail(-EBADMSG, "%s is no journal", j->path);
-	text = malloc((size_t)sb.st_size + 1);
-	if (!text)
-		return plug_fail(-ENOMEM, "out of memory");
-	while (len < (size_t)sb.st_size && n > 0) {
-		n = pread(fd, text + len, (size_t)sb.st_size - len, (off_t)len);
-		if (n < 0)
-			err = plug_fail(-errno, "cannot read %s: %s", j->path, strerror(errno));
-		else
-			len += (size_t)n;
-	}
-	if (!err)
-		err = parse(j, text, len);
-	free(text);
+	json_object_put(o);
+	j->nr_lines += !err;
 	return err;
 }
 
-static int hook(enum plug_io io, const char *where, const char *what)
+/* ---- the file ---------------------------------------------------------------------------------- */
+
+static const char *name_of(const char *path)
 {
-	return plug_io_hook ? plug_io_hook(io, where, what) : 0;
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
 }
 
-static int write_all(int fd, const char *text, size_t len, uint64_t at)
+/* What lib/journal.h has said, which begins with the name of the file in its directory. */
+static int fail(const struct plug_journal *j, int err, const char *advice)
 {
-	while (len) {
-		ssize_t n = pwrite(fd, text, len, (off_t)at);
+	switch (err) {
+	case -ENOMEM:
+		return plug_fail(err, "out of memory");
+	case -EBUSY:
+		return plug_fail(err, "another 'vmplat hotplug' is at work with the journal %s; end it first",
+				 j->path);
+	case -EBADMSG:
+		return j->nr_lines ?
+			plug_fail(err, "the journal %s is damaged in line %u; what it says before that is true; move it away to begin a new one",
+				  j->path, j->nr_lines + 1) :
+			plug_fail(err, "%s is no journal", j->path);
+	default:
+		return plug_fail(err, "the journal %.*s%s%s", (int)(name_of(j->path) - j->path), j->path,
+				 vmplat_last_error(), advice);
+	}
+}
 
-		if (n < 0 && errno == EINTR)
+static const char *text_of(struct json_object *o)
+{
+	return json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+}
+
+/* @dir ends with a slash, or is "." */
+static int make_dir(char *dir)
+{
+	for (char *s = dir + 1; *s; s++) {
+		int err = 0;
+
+		if (*s != '/')
 			continue;
-		if (n <= 0)
-			return n ? -errno : -ENOSPC;
-		text += n;
-		len -= (size_t)n;
-		at += (uint64_t)n;
+		*s = '\0';
+		if (mkdir(dir, 0755) && errno != EEXIST)
+			err = plug_fail(-errno, "cannot make the directory %s of the journal: %s%s", dir,
+					strerror(errno), errno == EACCES ? NEEDS_ROOT : "");
+		*s = '/';
+		if (err)
+			return err;
 	}
 	return 0;
 }
 
-/* One record, on disk. What could not be written whole is taken away again. */
-static int append(struct plug_journal *j, int fd, struct json_object *o)
+/* The directory that @path is in, or -errno. */
+static int open_dir(const char *path, bool make)
 {
-	const char *json = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
-							  JSON_C_TO_STRING_NOSLASHESCAPE);
-	char *line;
-	int len = asprintf(&line, "%016" PRIx64 " %s\n", (uint64_t)XXH3_64bits(json, strlen(json)),
-			   json);
-	int err;
+	const char *name = name_of(path);
+	char *dir = name == path ? strdup(".") : strndup(path, (size_t)(name - path));
+	int fd;
 
-	json_object_put(o);
-	if (len < 0)
+	if (!dir)
 		return plug_fail(-ENOMEM, "out of memory");
-	err = hook(PLUG_IO_APPEND, j->path, line);
-	if (!err)
-		err = write_all(fd, line, (size_t)len, j->bytes);
-	if (!err)
-		err = hook(PLUG_IO_SYNC, j->path, line);
-	if (!err && fsync(fd))
-		err = -errno;
-	if (err) {
-		plug_fail(err, "cannot write the journal %s: %s%s", j->path, strerror(-err),
-			  ftruncate(fd, (off_t)j->bytes) ? ", and its last record is cut short" : "");
-	} else {
-		j->bytes += (uint64_t)len;
-		hook(PLUG_IO_SYNCED, j->path, line);
+	fd = !*name ? plug_fail(-EISDIR, "%s is a directory, and no journal", path) :
+	     make ? make_dir(dir) : 0;
+	if (!fd) {
+		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0)
+			fd = plug_fail(-errno, "cannot open the directory %s of the journal: %s%s", dir,
+				       strerror(errno), make && errno == EACCES ? NEEDS_ROOT : "");
 	}
-	free(line);
-	return err;
+	free(dir);
+	return fd;
 }
 
-/* ---- files -------------------------------------------------------------------------------------- */
-
-static int sync_dir(const char *path)
+static int keep_old(const struct plug_journal *j, int dirfd)
 {
-	char *copy = strdup(path);
-	int fd, err = 0;
-
-	if (!copy)
-		return plug_fail(-ENOMEM, "out of memory");
-	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fsync(fd))
-		err = plug_fail(-errno, "cannot make the directory of %s durable: %s", path,
-				strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	free(copy);
-	return err;
-}
-
-static int make_dir(const char *path)
-{
-	char *copy = strdup(path), *dir = copy ? dirname(copy) : NULL;
-	int err = 0;
-
-	if (!copy)
-		return plug_fail(-ENOMEM, "out of memory");
-	for (char *s = dir + 1; !err && *s; s++) {
-		if (*s != '/')
-			continue;
-		*s = '\0';
-		err = mkdir(dir, 0755) && errno != EEXIST ? -errno : 0;
-		*s = '/';
-	}
-	if (!err && mkdir(dir, 0755) && errno != EEXIST)
-		err = -errno;
-	if (err)
-		plug_fail(err, "cannot make the directory %s of the journal: %s%s", dir,
-			  strerror(-err), err == -EACCES ? NEEDS_ROOT : "");
-	free(copy);
-	return err;
-}
-
-/* Another may have kept the file as PATH.1 before the lock was had. */
-static bool still_named(int fd, const char *path)
-{
-	struct stat a, b;
-
-	return !fstat(fd, &a) && !stat(path, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-}
-
-/*
- * Writes the head to @fd, PATH.new, and gives it its name. Whoever gets the lock later
- * finds that PATH.new is not this file any more; after a kill it may still be a second
- * name of a journal, which must not be touched.
- */
-static int name_new(struct plug_journal *j, int fd, const char *tmp, const char *boot)
-{
-	struct json_object *head;
-	struct stat sb;
-	int err;
-
-	if (flock(fd, LOCK_EX) || fstat(fd, &sb))
-		return plug_fail(-errno, "cannot lock %s: %s", tmp, strerror(errno));
-	if (!still_named(fd, tmp))
-		return -ESTALE;
-	if (sb.st_nlink > 1)
-		return unlink(tmp) ? plug_fail(-errno, "cannot remove %s: %s", tmp, strerror(errno)) :
-		       -ESTALE;
-	if (ftruncate(fd, 0))
-		return plug_fail(-errno, "cannot write %s: %s", tmp, strerror(errno));
-	head = json_object_new_object();
-	put_u64(head, "journal", 1);
-	put_text(head, "boot", boot);
-	j->bytes = 0;
-	err = append(j, fd, head);
-	if (!err && link(tmp, j->path) && errno != EEXIST)
-		err = plug_fail(-errno, "cannot create the journal %s: %s", j->path, strerror(errno));
-	unlink(tmp);
-	return err ? err : sync_dir(j->path);
-}
-
-/* A journal has its head from the first moment that it has its name. */
-static int create(struct plug_journal *j, const char *boot)
-{
-	char *tmp;
-	int fd, err;
-
-	if (asprintf(&tmp, "%s.new", j->path) < 0)
-		return plug_fail(-ENOMEM, "out of memory");
-	fd = open(tmp, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-	if (fd < 0)
-		err = plug_fail(-errno, "cannot create the journal %s: %s%s", j->path,
-				strerror(errno), errno == EACCES ? NEEDS_ROOT : "");
-	else
-		err = name_new(j, fd, tmp, boot);
-	if (fd >= 0)
-		close(fd);
-	free(tmp);
-	return err;
-}
-
-/* Locked, whole, of whatever boot. -ESTALE: try again */
-static int open_locked(struct plug_journal *j)
-{
-	int err;
-
-	j->fd = open(j->path, O_RDWR | O_CLOEXEC);
-	if (j->fd < 0 && errno == ENOENT)
-		return -ENOENT;
-	if (j->fd < 0)
-		return plug_fail(-errno, "cannot open the journal %s: %s%s", j->path, strerror(errno),
-				 errno == EACCES ? NEEDS_ROOT : "");
-	if (flock(j->fd, LOCK_EX | LOCK_NB)) {
-		err = -errno;
-		return err == -EWOULDBLOCK ?
-			plug_fail(-EBUSY, "another 'vmplat hotplug' is at work with the journal %s; end it first", j->path) :
-			plug_fail(err, "cannot lock %s: %s", j->path, strerror(-err));
-	}
-	if (!still_named(j->fd, j->path))
-		return -ESTALE;
-	return load(j, j->fd);
-}
-
-static int keep_old(struct plug_journal *j)
-{
+	const char *name = name_of(j->path);
 	char *old;
 	int err = 0;
 
-	if (asprintf(&old, "%s.1", j->path) < 0)
+	if (asprintf(&old, "%s.1", name) < 0)
 		return plug_fail(-ENOMEM, "out of memory");
-	if (rename(j->path, old))
+	/* what takes its place must not be on disk before it */
+	if (renameat(dirfd, name, dirfd, old) || fsync(dirfd))
 		err = plug_fail(-errno, "cannot keep %s, which is of an earlier boot, as %s: %s",
 				j->path, old, strerror(errno));
 	free(old);
@@ -524,39 +353,79 @@ static int keep_old(struct plug_journal *j)
 
 static void forget(struct plug_journal *j)
 {
-	if (j->fd >= 0)
-		close(j->fd);
 	free(j->changes);
-	*j = (struct plug_journal) { .path = j->path, .fd = -1 };
+	*j = (struct plug_journal) { .path = j->path, .file = j->file };
 }
 
-static int open_once(struct plug_journal *j, const char *boot)
+static int load(struct plug_journal *j, int dirfd, unsigned int flags, const char *if_denied)
 {
-	int err = open_locked(j);
+	int err = journal_open(&j->file, dirfd, name_of(j->path), flags | JOURNAL_HEAD, take_line, j);
 
-	if (err == -ENOENT)
-		return create(j, boot) ?: -ESTALE;
-	if (!err && strcmp(j->boot, boot)) {
-		err = keep_old(j);
-		return err ? err : -ESTALE;
+	if (err)
+		return fail(j, err, err == -EACCES ? if_denied : "");
+	j->torn = journal_torn(j->file);
+	return 0;
+}
+
+/* Looks first: beside a file that is no journal, not even a lock is made. */
+static int load_locked(struct plug_journal *j, int dirfd)
+{
+	int err = load(j, dirfd, JOURNAL_READ, NEEDS_ROOT);
+
+	if (err)
+		return err;
+	journal_close(j->file);
+	j->file = NULL;
+	forget(j);
+	return load(j, dirfd, JOURNAL_NOWAIT, NEEDS_ROOT);
+}
+
+static int write_head(struct plug_journal *j, const char *boot)
+{
+	struct json_object *head = json_object_new_object();
+	const char *text;
+	int err;
+
+	put_u64(head, "journal", 1);
+	put_text(head, "boot", boot);
+	text = text_of(head);
+	err = text ? journal_replace(j->file, &text, 1) : -ENOMEM;
+	json_object_put(head);
+	if (err)
+		return fail(j, err, "");
+	snprintf(j->boot, sizeof(j->boot), "%s", boot);
+	return 0;
+}
+
+/* The lock is held, and is PATH.lock, which stays: nobody sees the file come or go. */
+static int begin_boot(struct plug_journal *j, int dirfd, const char *boot)
+{
+	int err;
+
+	if (!strcmp(j->boot, boot))
+		return 0;
+	if (*j->boot) {
+		err = keep_old(j, dirfd);
+		if (err)
+			return err;
+		forget(j);
 	}
-	if (!err && j->torn && ftruncate(j->fd, (off_t)j->bytes))
-		err = plug_fail(-errno, "cannot write the journal %s: %s", j->path, strerror(errno));
-	return err;
+	return write_head(j, boot);
 }
 
 int plug_journal_open(struct plug_journal *j, const char *path, const char *boot)
 {
-	int err;
+	int dirfd, err;
 
-	*j = (struct plug_journal) { .fd = -1, .path = strdup(path) };
-	err = j->path ? make_dir(path) : plug_fail(-ENOMEM, "out of memory");
-	while (!err) {
-		err = open_once(j, boot);
-		if (err != -ESTALE)
-			break;
-		forget(j);
-		err = 0;
+	*j = (struct plug_journal) { .path = strdup(path) };
+	if (!j->path)
+		return plug_fail(-ENOMEM, "out of memory");
+	dirfd = err = open_dir(path, true);
+	if (dirfd >= 0) {
+		err = load_locked(j, dirfd);
+		if (!err)
+			err = begin_boot(j, dirfd, boot);
+		close(dirfd);
 	}
 	if (err)
 		plug_journal_close(j);
@@ -565,18 +434,20 @@ int plug_journal_open(struct plug_journal *j, const char *path, const char *boot
 
 int plug_journal_read(struct plug_journal *j, const char *path)
 {
-	int fd, err;
+	int dirfd, err;
 
-	*j = (struct plug_journal) { .fd = -1, .path = strdup(path) };
+	*j = (struct plug_journal) { .path = strdup(path) };
 	if (!j->path)
 		return plug_fail(-ENOMEM, "out of memory");
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		err = plug_fail(-errno, "cannot read the journal %s: %s", path, strerror(errno));
-	else
-		err = load(j, fd);
-	if (fd >= 0)
-		close(fd);
+	dirfd = err = open_dir(path, false);
+	if (dirfd >= 0) {
+		err = load(j, dirfd, JOURNAL_READ, "");
+		if (!err && !*j->boot)
+			err = plug_fail(-ENOENT, "there is no journal %s", path);
+		close(dirfd);
+	}
+	journal_close(j->file);
+	j->file = NULL;
 	if (err && err != -EBADMSG)	/* of a damaged one, what is good stays */
 		plug_journal_close(j);
 	return err;
@@ -584,12 +455,23 @@ int plug_journal_read(struct plug_journal *j, const char *path)
 
 void plug_journal_close(struct plug_journal *j)
 {
-	forget(j);
+	journal_close(j->file);
+	free(j->changes);
 	free(j->path);
-	j->path = NULL;
+	*j = (struct plug_journal) { 0 };
 }
 
 /* ---- changes ---------------------------------------------------------------------------------------- */
+
+/* One record, on disk. What could not be written whole has been taken away again. */
+static int append(struct plug_journal *j, struct json_object *o)
+{
+	const char *text = text_of(o);
+	int err = text ? journal_append(j->file, "%s", text) : -ENOMEM;
+
+	json_object_put(o);
+	return err ? fail(j, err, "") : 0;
+}
 
 int plug_journal_begin(struct plug_journal *j, struct plug_change *c)
 {
@@ -604,7 +486,7 @@ int plug_journal_begin(struct plug_journal *j, struct plug_change *c)
 	c->run = j->run;
 	c->begin_ns = now_ns();
 	c->result = PLUG_UNFINISHED;
-	err = append(j, j->fd, begin_record(c));
+	err = append(j, begin_record(c));
 	if (err) {
 		j->nr--;
 		return err;
@@ -624,7 +506,7 @@ int plug_journal_end(struct plug_journal *j, const struct plug_change *c)
 	put_u64(o, "end", c->number);
 	put_u64(o, "time_ns", time);
 	put_outcome(o, c);
-	err = append(j, j->fd, o);
+	err = append(j, o);
 	if (err)
 		return err;
 	*kept = *c;

@@ -6,7 +6,7 @@
  *	scan.c     the objects of sysfs, each with its state
  *	plan.c     what the first rule that fits an object makes of it
  *	steps.c    the writes that lead from one state to another
- *	journal.c  each change before it is begun and after it has ended, on disk
+ *	journal.c  each change before it is begun and after it has ended, in a lib/journal
  *	apply.c    changes made, recovered and undone
  *	follow.c   waiting until something is plugged
  *
@@ -26,6 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct journal;
 struct json_object;
 
 #define PLUG_NAME_MAX	63
@@ -247,13 +248,11 @@ const char *plug_step_text(const struct plug_host *host, const struct plug_step 
 int plug_step_allowed(const struct plug_host *host, const struct plug_step *step);
 int plug_step_do(const struct plug_host *host, const struct plug_step *step);
 
-enum plug_io { PLUG_IO_WRITE, PLUG_IO_APPEND, PLUG_IO_SYNC, PLUG_IO_SYNCED };
 /*
- * When set, hears of each write to sysfs (@where, @what) and of each record of the
- * journal (@what) before it happens, and after it is safe. Returns 0; -errno to fail
- * it; 1 to have done it. How tests play the kernel, the full disk and the kill -9.
+ * When set, hears of each write to sysfs, or request to a VM, before it happens. Returns 0;
+ * -errno to fail it; 1 to have done it. How tests play the kernel.
  */
-extern int (*plug_io_hook)(enum plug_io io, const char *where, const char *what);
+extern int (*plug_write_hook)(const char *where, const char *what);
 
 /* ---- journal.c ------------------------------------------------------------------------ */
 
@@ -290,9 +289,9 @@ struct plug_change {
 
 struct plug_journal {
 	char *path;
-	int fd;				/* -1: not open for writing */
-	uint64_t bytes;			/* that are good */
-	char boot[40];
+	struct journal *file;		/* open for writing; else NULL */
+	unsigned int nr_lines;		/* that are good */
+	char boot[40];			/* "": nothing has been written to it yet */
 	unsigned int run;		/* of this call; 0 until its first change */
 	unsigned int last_run;
 	struct plug_change *changes;	/* by number, less one */
@@ -304,10 +303,10 @@ struct plug_journal {
  * plug_journal_open - for changes: created if need be, locked until it is closed
  * @boot: plug_boot_id(); a journal of an earlier boot is renamed to PATH.1
  *
- * -EBUSY: somebody else is at it; -EBADMSG: damaged.
+ * -EBUSY: somebody else is at it; -EBADMSG: damaged, or no journal.
  */
 int plug_journal_open(struct plug_journal *j, const char *path, const char *boot);
-/* plug_journal_read - look only; -ENOENT if there is none */
+/* plug_journal_read - look only; -ENOENT if there is none; after -EBADMSG what is before the damage */
 int plug_journal_read(struct plug_journal *j, const char *path);
 void plug_journal_close(struct plug_journal *j);
 /**

@@ -16,7 +16,7 @@
 #define PATIENCE_MS	5000
 #define PAUSE_MS	50
 
-int (*plug_io_hook)(enum plug_io io, const char *where, const char *what);
+int (*plug_write_hook)(const char *where, const char *what);
 
 /* ---- which --------------------------------------------------------------------------- */
 
@@ -158,7 +158,7 @@ static int write_once(const char *path, const struct plug_step *s)
 	char text[PLUG_WORD_MAX + 2];
 	int fd, err, len;
 
-	err = plug_io_hook ? plug_io_hook(PLUG_IO_WRITE, s->path, s->value) : 0;
+	err = plug_write_hook ? plug_write_hook(s->path, s->value) : 0;
 	if (err)
 		return err > 0 ? 0 : err;
 	fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -204,7 +204,7 @@ static int do_vm(const struct plug_step *s)
 	struct vm_client *c;
 	int err;
 
-	err = plug_io_hook ? plug_io_hook(PLUG_IO_WRITE, s->path, s->id) : 0;
+	err = plug_write_hook ? plug_write_hook(s->path, s->id) : 0;
 	if (!err)
 		err = vm_client_open(&c, s->path);
 	if (err)

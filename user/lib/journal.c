@@ -16,12 +16,14 @@
 
 #define RECORD_MAX	4096
 #define CRC_CHARS	9		/* with the blank behind them */
+#define BYTES_MAX	(1LL << 30)	/* all of it is read into memory */
 
 struct journal {
 	int dirfd, fd, lock;
 	char *name;
 	uint64_t bytes;			/* of whole records */
 	uint64_t number;		/* of the latest record */
+	bool torn;			/* there was more when it was opened */
 	bool broken;			/* a failed append could not be taken back */
 };
 
@@ -46,15 +48,16 @@ static const char *record_text(const char *s, size_t n, uint64_t *number)
 	return *end == ' ' ? end + 1 : NULL;
 }
 
-static int format_record(char *buf, uint64_t number, const char *text)
+static int format_record(const struct journal *j, char *buf, uint64_t number, const char *text)
 {
 	int n = snprintf(buf + CRC_CHARS, RECORD_MAX - CRC_CHARS - 1, "%llu %s",
 			 (unsigned long long)number, text);
 
 	if (n < 0 || n >= RECORD_MAX - CRC_CHARS - 1)
-		return lib_error(-EMSGSIZE, "a journal record of %zu bytes is too long", strlen(text));
+		return lib_error(-EMSGSIZE, "%s: a record of %zu bytes is too long", j->name,
+				 strlen(text));
 	if (strchr(text, '\n'))
-		return lib_error(-EINVAL, "a journal record is one line");
+		return lib_error(-EINVAL, "%s: a record is one line", j->name);
 	snprintf(buf, CRC_CHARS, "%08x", checksum(buf + CRC_CHARS, n));
 	buf[CRC_CHARS - 1] = ' ';
 	buf[CRC_CHARS + n] = '\n';
@@ -81,7 +84,24 @@ static bool records_follow(const char *s, size_t n)
 	return false;
 }
 
-static int replay_all(struct journal *j, char *data, size_t n, journal_replay_fn *replay, void *ctx)
+/* What is behind the whole records, from @s on, must be the beginning of one more. */
+static int judge_end(const struct journal *j, const char *s, size_t n, unsigned int flags)
+{
+	unsigned long long at = j->bytes;
+
+	if (n && !at && flags & JOURNAL_HEAD)
+		return lib_error(-EBADMSG, "%s is no journal", j->name);
+	if (n > RECORD_MAX)
+		return lib_error(-EBADMSG, "the journal %s is damaged at byte %llu: more than one record cannot be read",
+				 j->name, at);
+	if (records_follow(s, n))
+		return lib_error(-EBADMSG, "the journal %s is damaged at byte %llu: records follow that are whole",
+				 j->name, at);
+	return 0;
+}
+
+static int replay_all(struct journal *j, char *data, size_t n, unsigned int flags,
+		      journal_replay_fn *replay, void *ctx)
 {
 	char *s = data, *nl;
 
@@ -101,10 +121,8 @@ static int replay_all(struct journal *j, char *data, size_t n, journal_replay_fn
 		s = nl + 1;
 	}
 	j->bytes = s - data;
-	if (records_follow(s, data + n - s))
-		return lib_error(-EBADMSG, "the journal %s is damaged at byte %llu: records follow that are whole",
-				 j->name, (unsigned long long)j->bytes);
-	return 0;
+	j->torn = j->bytes < n;
+	return judge_end(j, s, n - j->bytes, flags);
 }
 
 /* ---- files ------------------------------------------------------------- */
@@ -116,9 +134,14 @@ static int read_file(struct journal *j, char **data, size_t *n)
 
 	if (fstat(j->fd, &st))
 		return lib_error(-errno, "%s: %s", j->name, strerror(errno));
+	if (!S_ISREG(st.st_mode))
+		return lib_error(-EBADMSG, "%s is no journal", j->name);
+	if (st.st_size > BYTES_MAX)
+		return lib_error(-EFBIG, "%s: with %lld bytes too long for a journal", j->name,
+				 (long long)st.st_size);
 	*data = malloc(st.st_size + 1);
 	if (!*data)
-		return lib_error(-ENOMEM, "out of memory");
+		return lib_error(-ENOMEM, "%s: out of memory", j->name);
 	while (done < (size_t)st.st_size) {
 		ssize_t got = pread(j->fd, *data + done, st.st_size - done, done);
 
@@ -135,17 +158,16 @@ static int read_file(struct journal *j, char **data, size_t *n)
 }
 
 /* The end that a crash tore off goes, before anything is written behind it. */
-static int cut_torn_end(struct journal *j, size_t n)
+static int cut_torn_end(struct journal *j)
 {
-	if (j->bytes == n)
-		return 0;
 	if (ftruncate(j->fd, j->bytes) || fsync(j->fd))
 		return lib_error(-errno, "%s: cannot cut off its torn end: %s", j->name, strerror(errno));
 	return 0;
 }
 
-static int take_lock(struct journal *j)
+static int take_lock(struct journal *j, unsigned int flags)
 {
+	int op = flags & JOURNAL_NOWAIT ? LOCK_EX | LOCK_NB : LOCK_EX;
 	char path[NAME_MAX + 1];
 
 	if (snprintf(path, sizeof(path), "%s.lock", j->name) >= (int)sizeof(path))
@@ -153,9 +175,12 @@ static int take_lock(struct journal *j)
 	j->lock = openat(j->dirfd, path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	if (j->lock < 0)
 		return lib_error(-errno, "%s: %s", path, strerror(errno));
-	while (flock(j->lock, LOCK_EX))
+	while (flock(j->lock, op)) {
+		if (errno == EWOULDBLOCK)
+			return lib_error(-EBUSY, "%s: another process has it open", j->name);
 		if (errno != EINTR)
 			return lib_error(-errno, "%s: %s", path, strerror(errno));
+	}
 	return 0;
 }
 
@@ -170,23 +195,24 @@ static int open_file(struct journal *j, bool read_only)
 	return 0;
 }
 
-API int journal_open(struct journal **out, int dirfd, const char *name, bool read_only,
+API int journal_open(struct journal **out, int dirfd, const char *name, unsigned int flags,
 		     journal_replay_fn *replay, void *ctx)
 {
 	struct journal *j = calloc(1, sizeof(*j));
+	bool read_only = flags & JOURNAL_READ;
 	char *data = NULL;
 	size_t n = 0;
 	int rc;
 
 	*out = NULL;
 	if (!j)
-		return lib_error(-ENOMEM, "out of memory");
+		return lib_error(-ENOMEM, "%s: out of memory", name);
 	j->fd = j->lock = -1;
 	j->name = strdup(name);
 	j->dirfd = fcntl(dirfd, F_DUPFD_CLOEXEC, 3);
-	rc = !j->name ? lib_error(-ENOMEM, "out of memory") :
+	rc = !j->name ? lib_error(-ENOMEM, "%s: out of memory", name) :
 	     j->dirfd < 0 ? lib_error(-errno, "%s: %s", name, strerror(errno)) :
-	     read_only ? 0 : take_lock(j);
+	     read_only ? 0 : take_lock(j, flags);
 	if (!rc)
 		rc = open_file(j, read_only);
 	if (rc == -ENOENT && read_only)
@@ -194,9 +220,9 @@ API int journal_open(struct journal **out, int dirfd, const char *name, bool rea
 	else if (!rc)
 		rc = read_file(j, &data, &n);
 	if (!rc && data)
-		rc = replay_all(j, data, n, replay, ctx);
-	if (!rc && data && !read_only)
-		rc = cut_torn_end(j, n);
+		rc = replay_all(j, data, n, flags, replay, ctx);
+	if (!rc && j->torn && !read_only)
+		rc = cut_torn_end(j);
 	free(data);
 	if (rc)
 		journal_close(j);
@@ -217,6 +243,11 @@ API void journal_close(struct journal *j)
 		close(j->dirfd);
 	free(j->name);
 	free(j);
+}
+
+API bool journal_torn(const struct journal *j)
+{
+	return j->torn;
 }
 
 API uint64_t journal_bytes(const struct journal *j)
@@ -252,8 +283,8 @@ API int journal_append(struct journal *j, const char *fmt, ...)
 	n = vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	if (n < 0 || n >= (int)sizeof(text))
-		return lib_error(-EMSGSIZE, "a journal record of %d bytes is too long", n);
-	n = format_record(record, j->number + 1, text);
+		return lib_error(-EMSGSIZE, "%s: a record of %d bytes is too long", j->name, n);
+	n = format_record(j, record, j->number + 1, text);
 	if (n < 0)
 		return n;
 	rc = write_all(j->fd, record, n, j->bytes);
@@ -275,7 +306,7 @@ static int write_new(struct journal *j, int fd, const char *const *lines, size_t
 
 	*bytes = 0;
 	for (size_t i = 0; i < nr; i++) {
-		int n = format_record(record, ++number, lines[i]), rc;
+		int n = format_record(j, record, ++number, lines[i]), rc;
 
 		if (n < 0)
 			return n;

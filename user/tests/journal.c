@@ -37,7 +37,7 @@ static struct journal *open_journal(struct seen *s, int *rc)
 	int ret;
 
 	s->nr = 0;
-	ret = journal_open(&j, dirfd, "j", false, remember, s);
+	ret = journal_open(&j, dirfd, "j", 0, remember, s);
 	if (rc)
 		*rc = ret;
 	return j;
@@ -62,6 +62,16 @@ static void spill(const char *buf, size_t n)
 	int fd = openat(dirfd, "j", O_WRONLY | O_CREAT | O_TRUNC, 0644);
 
 	if (write(fd, buf, n) != (ssize_t)n)
+		abort();
+	close(fd);
+}
+
+/* With a hole. */
+static void truncate_to(off_t n)
+{
+	int fd = openat(dirfd, "j", O_WRONLY);
+
+	if (ftruncate(fd, n))
 		abort();
 	close(fd);
 }
@@ -193,6 +203,112 @@ TEST(a_record_taken_out)
 	CHECK_EQ(rc, -EBADMSG);
 }
 
+/* A crash tears one record. If more cannot be read, something else has happened. */
+TEST(torn_end_of_more_than_a_record)
+{
+	char buf[8192];
+	size_t ends[5], n = make(buf, 1024, ends);
+	struct seen s;
+	int rc;
+
+	memset(buf + n, 'x', sizeof(buf) - n);
+	spill(buf, n + 4096);
+	journal_close(open_journal(&s, &rc));
+	CHECK_EQ(rc, 0);
+	CHECK_EQ(s.nr, 4);
+	spill(buf, n + 4097);
+	CHECK(!open_journal(&s, &rc));
+	CHECK_EQ(rc, -EBADMSG);
+}
+
+TEST(torn_is_told)
+{
+	char buf[1024];
+	size_t ends[5], n = make(buf, sizeof(buf), ends);
+	struct journal *j;
+	struct seen s;
+
+	spill(buf, n - 1);
+	for (int i = 0; i < 2; i++) {
+		s.nr = 0;
+		CHECK_EQ(journal_open(&j, dirfd, "j", JOURNAL_READ, remember, &s), 0);
+		CHECK(journal_torn(j));		/* who looks, repairs nothing */
+		journal_close(j);
+	}
+	for (int i = 0; i < 2; i++) {
+		j = open_journal(&s, NULL);
+		REQUIRE(j);
+		CHECK_EQ(journal_torn(j), !i);
+		journal_close(j);
+	}
+}
+
+/* What comes before damage has been told, to who looks and to who would write. */
+TEST(true_before_damage)
+{
+	char buf[1024];
+	size_t ends[5], n = make(buf, sizeof(buf), ends);
+	struct journal *j;
+	struct seen s;
+
+	buf[ends[2] + 20] ^= 1;
+	spill(buf, n);
+	for (unsigned int flags = 0; flags <= JOURNAL_READ; flags++) {
+		s.nr = 0;
+		CHECK_EQ(journal_open(&j, dirfd, "j", flags, remember, &s), -EBADMSG);
+		CHECK(!j);
+		CHECK_EQ(s.nr, 2);
+	}
+}
+
+/* With a head, what begins otherwise is left alone; an empty file is not: nobody's, or killed before. */
+TEST(head)
+{
+	static const char *const lines[] = { "head" };
+	char buf[1024], then[1024];
+	size_t ends[5], n = make(buf, sizeof(buf), ends);
+	struct journal *j;
+	struct seen s;
+
+	for (size_t cut = 0; cut <= ends[1]; cut++) {
+		bool good = !cut || cut == ends[1];
+
+		spill(buf, cut);
+		s.nr = 0;
+		CHECK_EQ(journal_open(&j, dirfd, "j", JOURNAL_HEAD, remember, &s), good ? 0 : -EBADMSG);
+		CHECK_EQ(s.nr, cut == ends[1]);
+		journal_close(j);
+		n = slurp(then, sizeof(then));
+		CHECK(n == cut && !memcmp(buf, then, n));
+	}
+	begin();
+	CHECK_EQ(journal_open(&j, dirfd, "j", JOURNAL_HEAD, remember, &s), 0);
+	CHECK_EQ(journal_replace(j, lines, 1), 0);
+	CHECK_EQ(journal_append(j, "tail"), 0);
+	spill(buf, slurp(buf, sizeof(buf)) - 1);
+	journal_close(j);
+	s.nr = 0;
+	CHECK_EQ(journal_open(&j, dirfd, "j", JOURNAL_HEAD, remember, &s), 0);
+	CHECK_EQ(s.nr, 1);
+	CHECK(journal_torn(j));
+	journal_close(j);
+}
+
+TEST(no_file)
+{
+	struct journal *j;
+	struct seen s;
+
+	begin();
+	REQUIRE(!mkfifoat(dirfd, "j", 0644));
+	CHECK_EQ(journal_open(&j, dirfd, "j", 0, remember, &s), -EBADMSG);
+	begin();
+	spill("", 0);
+	truncate_to((1LL << 30) + 1);
+	CHECK_EQ(journal_open(&j, dirfd, "j", 0, remember, &s), -EFBIG);
+	begin();
+}
+
 TEST(replaced)
 {
 	static const char *const lines[] = { "next id=7", "rest" };
@@ -262,12 +378,14 @@ TEST(lock_ends_with_its_process)
 		_exit(1);
 	}
 	REQUIRE(read(pipes[0], &c, 1) == 1);
-	CHECK_EQ(journal_open(&j, dirfd, "nothing", true, remember, &s), 0);
+	CHECK_EQ(journal_open(&j, dirfd, "nothing", JOURNAL_READ, remember, &s), 0);
 	journal_close(j);
 	s.nr = 0;
-	CHECK_EQ(journal_open(&j, dirfd, "j", true, remember, &s), 0);	/* does not wait */
+	CHECK_EQ(journal_open(&j, dirfd, "j", JOURNAL_READ, remember, &s), 0);	/* does not wait */
 	CHECK_EQ(s.nr, 1);
 	journal_close(j);
+	CHECK_EQ(journal_open(&j, dirfd, "j", JOURNAL_NOWAIT, remember, &s), -EBUSY);
+	CHECK(!j);
 	CHECK_EQ(kill(pid, 0), 0);
 	kill(pid, SIGKILL);
 	j = open_journal(&s, NULL);
@@ -305,6 +423,11 @@ int main(void)
 	RUN(torn_with_zeroes);
 	RUN(damaged_anywhere);
 	RUN(a_record_taken_out);
+	RUN(torn_end_of_more_than_a_record);
+	RUN(torn_is_told);
+	RUN(true_before_damage);
+	RUN(head);
+	RUN(no_file);
 	RUN(replaced);
 	RUN(full_disk);
 	RUN(lock_ends_with_its_process);

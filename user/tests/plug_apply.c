@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include "lib/journal.h"
 #include "plug_tree.h"
 #include "run/line.h"
 #include "tap.h"
@@ -27,7 +28,7 @@ static const char policy_text[] =
 	"pci id=8086:1000 => no-driver\n";
 
 static struct plug_policy policy;
-static char journal_path[80];
+static char journal_path[PATH_MAX];
 
 static void setup(const char *rules)
 {
@@ -45,7 +46,50 @@ static void setup(const char *rules)
 	plug_policy_free(&policy);
 	if (plug_policy_parse(&policy, rules, strlen(rules)))
 		abort();
-	plug_io_hook = tree_kernel;
+	plug_write_hook = tree_kernel;
+}
+
+/* ---- the disk: what libc would do for the journal --------------------------------------- */
+
+enum disk_op { DISK_WRITE, DISK_SYNC };
+/* When set, hears of each. Returns 0, or an errno to fail it; may have less than @n written. */
+static int (*disk_hook)(enum disk_op op, size_t *n);
+static bool dies;	/* once that is written */
+
+ssize_t pwrite(int fd, const void *buf, size_t n, off_t at)
+{
+	int err = disk_hook ? disk_hook(DISK_WRITE, &n) : 0;
+	ssize_t done;
+
+	if (err) {
+		errno = err;
+		return -1;
+	}
+	done = syscall(SYS_pwrite64, fd, buf, n, at);
+	if (dies)
+		_exit(KILLED);
+	return done;
+}
+
+static int sync_as(long call, int fd)
+{
+	int err = disk_hook ? disk_hook(DISK_SYNC, NULL) : 0;
+
+	if (err) {
+		errno = err;
+		return -1;
+	}
+	return (int)syscall(call, fd);
+}
+
+int fsync(int fd)
+{
+	return sync_as(SYS_fsync, fd);
+}
+
+int fdatasync(int fd)
+{
+	return sync_as(SYS_fdatasync, fd);
 }
 
 /* ---- one call of the command ---------------------------------------------------------- */
@@ -251,19 +295,19 @@ TEST(undo_knows_another_device)
 	tree_free();
 }
 
-static int steal(enum plug_io io, const char *where, const char *what)
+static int steal(const char *where, const char *what)
 {
-	if (io == PLUG_IO_WRITE && !strcmp(where, DRIVER_DIR "/vfio-pci/bind") &&
+	if (!strcmp(where, DRIVER_DIR "/vfio-pci/bind") &&
 	    !*tree_driver_of(what))
 		tree_bind(what, "thief");
-	return tree_kernel(io, where, what);
+	return tree_kernel(where, what);
 }
 
 TEST(somebody_was_faster)
 {
 	setup("pci address=03:00.1 => driver vfio-pci\n");
 	tree_driver("thief");
-	plug_io_hook = steal;
+	plug_write_hook = steal;
 	CHECK_EQ(apply(), 0);
 	CHECK_EQ(work.nr_failed, 1);
 	CHECK(!strcmp(tree_driver_of("0000:03:00.1"), "thief"));	/* not ours to take away */
@@ -271,22 +315,22 @@ TEST(somebody_was_faster)
 	tree_free();
 }
 
-static int steal_once(enum plug_io io, const char *where, const char *what)
+static int steal_once(const char *where, const char *what)
 {
 	static bool stolen;
 
-	if (io == PLUG_IO_WRITE && !strcmp(where, DRIVER_DIR "/vfio-pci/bind") && !stolen) {
+	if (!strcmp(where, DRIVER_DIR "/vfio-pci/bind") && !stolen) {
 		stolen = true;
 		tree_bind(what, "ixgbe");
 	}
-	return tree_kernel(io, where, what);
+	return tree_kernel(where, what);
 }
 
 /* The kernel gives it to the driver of its ids: a follower sees that, and takes it. */
 TEST(the_kernel_was_faster)
 {
 	setup("pci address=03:00.1 => driver vfio-pci rebind\n");
-	plug_io_hook = steal_once;
+	plug_write_hook = steal_once;
 	CHECK_EQ(begin(BOOT), 0);
 	work.follows = true;
 	CHECK_EQ(plug_apply(&work, &policy), 0);
@@ -350,19 +394,19 @@ TEST(a_kernel_that_does_otherwise)
 	tree_free();
 }
 
-static int slow_bus(enum plug_io io, const char *where, const char *what)
+static int slow_bus(const char *where, const char *what)
 {
 	static unsigned int asked;
 
-	if (io == PLUG_IO_WRITE && strstr(where, "/bind") && asked++ < 3)
+	if (strstr(where, "/bind") && asked++ < 3)
 		return -ENODEV;
-	return tree_kernel(io, where, what);
+	return tree_kernel(where, what);
 }
 
 TEST(a_bus_that_is_not_ready)
 {
 	setup("pci address=03:00.1 => driver vfio-pci\n");
-	plug_io_hook = slow_bus;
+	plug_write_hook = slow_bus;
 	CHECK_EQ(apply(), 0);
 	CHECK_EQ(work.nr_done, 1);
 	tree_free();
@@ -457,15 +501,58 @@ TEST(damage_is_not_overlooked)
 	tree_free();
 }
 
+static int write_other(void)
+{
+	struct journal *other;
+	int dirfd = open(tree, O_RDONLY | O_DIRECTORY), err;
+
+	err = journal_open(&other, dirfd, "other", 0, NULL, NULL) ?:
+	      journal_append(other, "begin id=1 owner=x");
+	journal_close(other);
+	close(dirfd);
+	return err;
+}
+
 TEST(what_is_no_journal)
 {
+	static const char *const texts[] = { "hello", "0", "01234567 1 {" };
+
 	setup(policy_text);
 	tree_dir("var");
-	tree_put("hello", "var/journal");
+	for (size_t i = 0; i < 3; i++) {
+		tree_put(texts[i], "var/journal");
+		CHECK_EQ(apply(), -EBADMSG);
+		CHECK(strstr(plug_error(), "is no journal"));
+		CHECK(!strcmp(tree_get("var/journal"), texts[i]));
+	}
+	CHECK_EQ(write_other(), 0);	/* somebody else's */
+	tree_rename("other", "var/journal");
 	CHECK_EQ(apply(), -EBADMSG);
 	CHECK(strstr(plug_error(), "is no journal"));
-	CHECK(!strcmp(tree_get("var/journal"), "hello"));
+	CHECK(strstr(tree_get("var/journal"), "begin id=1 owner=x"));
+	tree_remove("var/journal");
+	tree_dir("var/journal");
+	CHECK_EQ(apply(), -EBADMSG);
+	CHECK(!tree_has("var/journal.lock"));	/* nothing is left beside it */
+	strcat(journal_path, "/");
+	CHECK_EQ(apply(), -EISDIR);
 	CHECK(!strcmp(tree_get(CPU_DIR "/cpu1/online"), "0"));
+	tree_free();
+}
+
+/* Killed before it had anything in it. */
+TEST(an_empty_file)
+{
+	struct plug_journal j;
+
+	setup(policy_text);
+	CHECK_EQ(plug_journal_read(&j, journal_path), -ENOENT);
+	tree_dir("var");
+	CHECK_EQ(plug_journal_read(&j, journal_path), -ENOENT);
+	CHECK_EQ(close(creat(journal_path, 0644)), 0);
+	CHECK_EQ(plug_journal_read(&j, journal_path), -ENOENT);
+	CHECK_EQ(apply(), 0);
+	CHECK_EQ(nr_changes(), 6);
 	tree_free();
 }
 
@@ -504,7 +591,7 @@ static bool race;
 
 int flock(int fd, int op)
 {
-	char old[96];
+	char old[PATH_MAX + 2];
 
 	if (race) {
 		race = false;
@@ -528,11 +615,15 @@ TEST(renamed_before_it_was_locked)
 
 static unsigned int io_nr, io_stop;
 
-static int full_disk(enum plug_io io, const char *where, const char *what)
+/* Half of a record fits. */
+static int full_disk(enum disk_op op, size_t *n)
 {
-	if (io == PLUG_IO_APPEND && io_nr++ >= io_stop)
-		return -ENOSPC;
-	return tree_kernel(io, where, what);
+	if (op == DISK_WRITE && io_nr++ >= io_stop) {
+		if (io_nr > io_stop + 1)
+			return ENOSPC;
+		*n /= 2;
+	}
+	return 0;
 }
 
 /* The disk is full from record N on: nothing is changed that is not written down. */
@@ -544,10 +635,12 @@ TEST(a_full_disk)
 		setup(policy_text);
 		before = tree_text();
 		io_nr = 0;
-		plug_io_hook = full_disk;
+		disk_hook = full_disk;
 		CHECK_EQ(apply(), -ENOSPC);
 		CHECK(strstr(plug_error(), "No space left"));
-		plug_io_hook = tree_kernel;
+		CHECK(strstr(plug_error(), journal_path));
+		disk_hook = NULL;
+		CHECK(!io_stop || !is_torn());	/* taken back */
 		CHECK_EQ(undo(1), 0);
 		after = tree_text();
 		CHECK(!strcmp(before, after));
@@ -558,38 +651,34 @@ TEST(a_full_disk)
 	io_nr = 0;
 }
 
-/* In place of libc's: what is not synced is not on disk. */
-static unsigned int nr_synced;
+static unsigned int nr_synced, nr_unsynced;
+static bool appended;		/* and not yet on disk */
 
-int fsync(int fd)
+static int count_disk(enum disk_op op, size_t *n)
 {
-	nr_synced++;
-	return (int)syscall(SYS_fsync, fd);
+	if (op == DISK_SYNC)
+		nr_synced++;
+	else
+		nr_unsynced += appended;
+	appended = op == DISK_WRITE;
+	return 0;
 }
 
-static unsigned int synced_before, nr_unsynced;
-static bool appended;
-
-static int in_order(enum plug_io io, const char *where, const char *what)
+static int in_order(const char *where, const char *what)
 {
-	bool synced = !appended || nr_synced > synced_before;
-
-	if (io == PLUG_IO_WRITE || io == PLUG_IO_APPEND)
-		nr_unsynced += !synced;
-	if (io == PLUG_IO_APPEND) {
-		appended = true;
-		synced_before = nr_synced;
-	}
-	return tree_kernel(io, where, what);
+	nr_unsynced += appended;
+	return tree_kernel(where, what);
 }
 
 TEST(each_record_is_on_disk_before_the_next_step)
 {
 	setup(policy_text);
-	plug_io_hook = in_order;
+	plug_write_hook = in_order;
+	disk_hook = count_disk;
 	CHECK_EQ(apply(), 0);
 	CHECK_EQ(undo(0), 0);
-	CHECK(appended);
+	disk_hook = NULL;
+	CHECK(!appended);
 	CHECK_EQ(nr_unsynced, 0);
 	CHECK(nr_synced >= 25);		/* 24 records, and the directory */
 	tree_free();
@@ -603,20 +692,24 @@ static void count_step(void)
 		_exit(KILLED);
 }
 
-/* Before and after each write to sysfs; before, half way into, and after each record. */
-static int killer(enum plug_io io, const char *where, const char *what)
+/* Before and after each write to sysfs. */
+static int killer(const char *where, const char *what)
 {
 	int ret;
 
 	count_step();
-	if (io == PLUG_IO_WRITE) {
-		ret = tree_kernel(io, where, what);
-		count_step();
-		return ret;
-	}
-	if (io == PLUG_IO_APPEND && !access(journal_path, F_OK) && io_nr++ == io_stop) {
-		append_raw(what, strlen(what) / 2);
-		_exit(KILLED);
+	ret = tree_kernel(where, what);
+	count_step();
+	return ret;
+}
+
+/* Before each record, half way into it, and before and after it is synced. */
+static int disk_killer(enum disk_op op, size_t *n)
+{
+	count_step();
+	if (op == DISK_WRITE && io_nr++ == io_stop) {
+		*n /= 2;
+		dies = true;
 	}
 	return 0;
 }
@@ -632,7 +725,8 @@ static bool killed_at(unsigned int stop, int (*fn)(void))
 	if (!pid) {
 		io_nr = 0;
 		io_stop = stop;
-		plug_io_hook = killer;
+		plug_write_hook = killer;
+		disk_hook = disk_killer;
 		_exit(fn() ? 1 : 0);
 	}
 	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
@@ -727,6 +821,34 @@ TEST(killed_while_undoing)
 	printf("# killed at each of %u steps\n", stop);
 	CHECK(stop > 40 && stop < 200);
 	free(before);
+}
+
+static int next_boot(void)
+{
+	int err = begin("another");
+
+	plug_journal_close(&journal);
+	return err;
+}
+
+/* The journal of before is kept, whole, by whoever gets there. */
+TEST(killed_while_a_boot_begins)
+{
+	bool killed = true;
+	unsigned int stop;
+
+	for (stop = 0; killed && stop < 50; stop++) {
+		setup(policy_text);
+		CHECK_EQ(apply(), 0);
+		killed = killed_at(stop, next_boot);
+		CHECK_EQ(next_boot(), 0);
+		CHECK_EQ(nr_changes(), 0);
+		strcat(journal_path, ".1");
+		CHECK_EQ(nr_changes(), 6);
+		tree_free();
+	}
+	printf("# killed at each of %u steps\n", stop - 1);
+	CHECK(stop > 5 && stop < 50);
 }
 
 /* ---- a tap into a VM ----------------------------------------------------------------------------------------- */
@@ -865,10 +987,12 @@ int main(void)
 	RUN(one_at_a_time);
 	RUN(another_boot);
 	RUN(renamed_before_it_was_locked);
+	RUN(an_empty_file);
 	RUN(a_full_disk);
 	RUN(each_record_is_on_disk_before_the_next_step);
 	RUN(killed_while_applying);
 	RUN(killed_while_undoing);
+	RUN(killed_while_a_boot_begins);
 	RUN(a_tap_for_a_vm);
 	plug_policy_free(&policy);
 	return tap_done();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A tree that looks like sysfs, with a kernel in it that takes what is written, and says
- * no, as the real one does. Set plug_io_hook to tree_kernel.
+ * no, as the real one does. Set plug_write_hook to tree_kernel.
  */
 #ifndef VMPLAT_TESTS_PLUG_TREE_H
 #define VMPLAT_TESTS_PLUG_TREE_H
@@ -261,12 +261,10 @@ static inline int kernel_driver(const char *driver, const char *file, const char
 }
 
 /* 1, or -errno: what the kernel says */
-static inline int tree_kernel(enum plug_io io, const char *where, const char *what)
+static inline int tree_kernel(const char *where, const char *what)
 {
 	char name[64], file[32];
 
-	if (io != PLUG_IO_WRITE)
-		return 0;
 	if (sscanf(where, CPU_DIR "/%63[^/]/online", name) == 1) {
 		tree_put(what, "%s", where);
 		return 1;
