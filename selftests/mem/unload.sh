@@ -18,5 +18,7 @@ for i in 1 2 3; do
 	[ ! -e /sys/module/vmplat ]; check $? "rmmod after kill -9"
 	insmod "$VMPLAT_SRC/build/kmod/$(uname -r)/vmplat.ko"; check $? "insmod again"
 done
+# as udev's rule and the host have it
+chgrp kvm /dev/vmplat && chmod 660 /dev/vmplat
 echo "1..$n"
 exit $bad
