@@ -335,17 +335,6 @@ static void test_overrun(void)
 
 /* ---- no memory ------------------------------------------------------------------- */
 
-static int set_knob(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC), rc;
-
-	if (fd < 0)
-		return -1;
-	rc = write(fd, value, strlen(value));
-	close(fd);
-	return rc < 0 ? -1 : 0;
-}
-
 static bool is_worker(const char *pid)
 {
 	char path[300], comm[32] = "";
@@ -381,14 +370,14 @@ static int starve(bool on)
 	while ((d = readdir(proc)))
 		if (*d->d_name >= '1' && *d->d_name <= '9' && is_worker(d->d_name)) {
 			snprintf(path, sizeof(path), "/proc/%s/make-it-fail", d->d_name);
-			set_knob(path, on ? "1" : "0");
+			poke(path, on ? "1" : "0");
 		}
 	closedir(proc);
 	/* The filters first, and last. */
 	for (size_t i = 0; i < ARRAY_SIZE(knobs); i++) {
 		size_t k = on ? i : ARRAY_SIZE(knobs) - 1 - i;
 
-		if (set_knob(knobs[k][0], knobs[k][on ? 2 : 1]))
+		if (poke(knobs[k][0], knobs[k][on ? 2 : 1]))
 			return -1;
 	}
 	return 0;

@@ -263,14 +263,16 @@ static void *migrate(void *unused)
 	return NULL;
 }
 
-static void poke(const char *path, const char *text)
+int poke(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t n;
 
 	if (fd < 0)
-		return;
-	if (write(fd, text, strlen(text)) < 0) { /* a disturber only tries */ }
+		return -1;
+	n = write(fd, text, strlen(text));
 	close(fd);
+	return n < 0 ? -1 : 0;
 }
 
 static void *compact(void *unused)

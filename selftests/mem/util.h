@@ -48,6 +48,8 @@ int fill_new(int mem);
 void *map_mem(int fd, uint64_t bytes);
 /* Read exactly @bytes at @at. */
 int read_all(int fd, void *buf, size_t bytes, off_t at);
+/* writes @text to a knob of the kernel; -1 if that is refused */
+int poke(const char *path, const char *text);
 bool bit(const uint64_t *bits, uint64_t nr);
 /*
  * A page on its way to the LRU has a reference nobody can tell from a pin, and is

@@ -89,9 +89,9 @@ goes_on() {
 		sleep 0.2
 	done
 }
-# three_times COMMAND: one nested guest in some twenty is lost where the CPU is emulated, mostly before its kernel says a
-# word and with no log or view yet; not seen elsewhere. Its last state is shown. That an image is right does not hang
-# on this: it is compared byte for byte, and would fail three times.
+# three_times COMMAND: where the CPU is emulated, a nested guest was lost in three of some forty runs, two of them before
+# its kernel had said a word and with no log or view yet. Why is not known; its last state is shown. That an image is
+# right does not hang on this: it is compared byte for byte, and a wrong one would fail three times.
 three_times() {
 	local i
 	for i in 1 2 3; do

@@ -46,17 +46,6 @@ static bool disarm(void)
 	return hit;
 }
 
-static int set_knob(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC), rc;
-
-	if (fd < 0)
-		return -1;
-	rc = write(fd, value, strlen(value));
-	close(fd);
-	return rc < 0 ? -1 : 0;
-}
-
 static bool injector_open(void)
 {
 	static const char *const knobs[][2] = {
@@ -76,7 +65,7 @@ static bool injector_open(void)
 		char path[128];
 
 		snprintf(path, sizeof(path), "/sys/kernel/debug/%s", knobs[i][0]);
-		if (set_knob(path, knobs[i][1]))
+		if (poke(path, knobs[i][1]))
 			diag("%s: %s", path, strerror(errno));
 	}
 	return true;
