@@ -11,6 +11,7 @@
 #include <linux/refcount.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <asm/desc.h>
 
 static DEFINE_SPINLOCK(spin);
 static DEFINE_MUTEX(first);
@@ -24,6 +25,16 @@ static void do_warn(void)
 static void do_oops(void)
 {
 	*(volatile int *)8 = 1;
+}
+
+/* No exception can be delivered: the CPU shuts down, and nobody can say a word. */
+static void do_triple(void)
+{
+	const struct desc_ptr none = { 0 };
+
+	local_irq_disable();
+	load_idt(&none);
+	asm volatile("int3");
 }
 
 /* A task that never gets its event, and cannot be killed. */
@@ -105,6 +116,7 @@ static const struct {
 } deeds[] = {
 	{ "warn", do_warn },
 	{ "oops", do_oops },
+	{ "triple", do_triple },
 	{ "hang", do_hang },
 	{ "leak", do_leak },
 	{ "lockdep", do_lockdep },
