@@ -26,6 +26,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <vmplat_error.h>
+
 struct journal;
 struct json_object;
 
@@ -35,8 +37,12 @@ struct json_object;
 #define PLUG_PATH_MAX	191	/* below sysfs */
 #define PLUG_STEPS_MAX	4
 
-const char *plug_error(void);
-int plug_fail(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static inline const char *plug_error(void)
+{
+	return vmplat_last_error();
+}
+
+#define plug_fail(err, ...)	vmplat_error_set(err, __VA_ARGS__)
 
 enum plug_class { PLUG_CPU, PLUG_MEMORY, PLUG_PCI, PLUG_NETDEV, PLUG_NR_CLASSES };
 

@@ -1,31 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* States: compared, shown, written down; and what went wrong, as a sentence. */
+/* States: compared, shown, written down. */
 #include <errno.h>
 #include <json-c/json.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "plug.h"
-
-static _Thread_local char sentence[PLUG_WHY_MAX + 1];
-
-const char *plug_error(void)
-{
-	return sentence;
-}
-
-int plug_fail(int err, const char *fmt, ...)
-{
-	char buf[sizeof(sentence)];	/* fmt may print the sentence before */
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(buf, sizeof(buf), fmt, ap);
-	va_end(ap);
-	memcpy(sentence, buf, sizeof(sentence));
-	return err < 0 ? err : -err;
-}
 
 static const char *const classes[PLUG_NR_CLASSES] = {
 	[PLUG_CPU] = "cpu", [PLUG_MEMORY] = "memory", [PLUG_PCI] = "pci", [PLUG_NETDEV] = "net",

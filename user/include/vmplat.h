@@ -6,7 +6,7 @@
  * through their first argument and leave it NULL on failure. The errno values
  * are those that <linux/vmplat.h> documents for the ioctl behind each function.
  * After a failure vmplat_last_error() has a sentence, with the offending value,
- * for people; it is per thread. Nothing here prints or exits. A handle may be
+ * for people, and <vmplat_error.h> the rest; it is per thread. Nothing here prints or exits. A handle may be
  * used by several threads at once, except that nobody may use it once it is
  * being closed. close functions accept NULL.
  *
@@ -23,18 +23,11 @@
 #include <linux/vmplat.h>
 #include <linux/vmplat_netlink.h>
 
+#include <vmplat_error.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-/* ---- errors ------------------------------------------------------------ */
-
-/**
- * vmplat_last_error - the sentence for this thread's latest failure
- *
- * Never NULL; valid until the thread's next call into the library.
- */
-const char *vmplat_last_error(void);
 
 /* ---- the device -------------------------------------------------------- */
 

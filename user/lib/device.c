@@ -20,8 +20,9 @@ static int open_error(int err, const char *path)
 	case ENOENT:
 	case ENODEV:
 	case ENXIO:
-		return lib_error(err, "%s: no such device: the kernel module vmplat is not loaded",
-				 path);
+		return vmplat_error_set_code(VMPLAT_NO_MODULE, err,
+					     "%s: no such device: the kernel module vmplat is not loaded",
+					     path);
 	case EACCES:
 	case EPERM:
 		return lib_error(err, "%s: permission denied: this user is not in the device's group",

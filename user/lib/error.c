@@ -1,29 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* The last error of each thread, as a sentence. */
-#include <stdarg.h>
-#include <stdio.h>
+/* What the module's errnos mean, in words. */
 #include <sys/ioctl.h>
 
 #include "lib.h"
-
-static __thread char sentence[256] = "no error";
-
-API const char *vmplat_last_error(void)
-{
-	return sentence;
-}
-
-int lib_error(int err, const char *fmt, ...)
-{
-	int saved = errno;
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(sentence, sizeof(sentence), fmt, ap);
-	va_end(ap);
-	errno = saved;
-	return err;
-}
 
 int lib_ioctl(int fd, unsigned long cmd, void *arg)
 {

@@ -37,8 +37,7 @@ struct vmplat_fill {
 	size_t page_bytes;
 };
 
-/* Keep the sentence for vmplat_last_error(); returns @err, which is negative. */
-int lib_error(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+#define lib_error(err, ...)	vmplat_error_set(err, __VA_ARGS__)
 
 /*
  * ioctl(2) that returns 0 or -errno. @arg starts with its size, which the caller

@@ -20,23 +20,7 @@ struct vm_client {
 	char name[64];
 };
 
-static _Thread_local char last_error[512];
-
-const char *vm_client_error(void)
-{
-	return last_error;
-}
-
-__attribute__((format(printf, 2, 3)))
-static int fail(int err, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(last_error, sizeof(last_error), fmt, ap);
-	va_end(ap);
-	return err;
-}
+#define fail(err, ...)	vmplat_error_set(err, __VA_ARGS__)
 
 const char *vm_run_dir(void)
 {

@@ -10,12 +10,16 @@
 
 #include <json-c/json.h>
 #include <stddef.h>
+#include <vmplat_error.h>
 
 #define VM_CLIENT_FDS_MAX	64
 
 struct vm_client;
 
-const char *vm_client_error(void);
+static inline const char *vm_client_error(void)
+{
+	return vmplat_last_error();
+}
 
 /**
  * vm_run_dir - where control sockets live

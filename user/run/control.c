@@ -249,6 +249,8 @@ static struct json_object *verdict(struct json_object *reply, int err, const cha
 	json_object_object_add(reply, "ok", json_object_new_boolean(!err));
 	if (err) {
 		json_object_object_add(reply, "errno", json_object_new_int(-err));
+		json_object_object_add(reply, "code",
+				       json_object_new_string(vmplat_code_name(vmplat_code_of(err))));
 		json_object_object_add(reply, "error",
 				       json_object_new_string(*why ? why : strerror(-err)));
 	}

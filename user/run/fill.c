@@ -79,9 +79,11 @@ static _Noreturn void leave(struct filler *f, const struct verdict *v)
 static void failed(struct filler *f, int err, uint64_t page)
 {
 	struct verdict v = { .err = err };
+	struct vmplat_error why;
 
-	snprintf(v.why, sizeof(v.why), "memory page %llu cannot be brought from the snapshot: %s",
-		 (unsigned long long)page, *store_error() ? store_error() : strerror(-err));
+	vmplat_error_get(&why);
+	snprintf(v.why, sizeof(v.why), "memory page %llu cannot be brought from the snapshot: %.220s",
+		 (unsigned long long)page, why.err == err ? why.text : strerror(-err));
 	leave(f, &v);
 }
 

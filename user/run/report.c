@@ -52,7 +52,7 @@ void report_begin(struct vm *vm, bool restoring)
 void report_status(struct vm *vm)
 {
 	enum vm_status s = vm_status(vm);
-	char why[sizeof(vm->error)];
+	char why[VMPLAT_ERROR_TEXT];
 
 	if (!vm->report)
 		return;

@@ -164,7 +164,7 @@ static int load_device(struct vm *vm, const struct state_blob *b, struct vm_devi
 		return ret;
 	vm_error(vm, 0, "%s", "");
 	ret = d->ops->load(d->opaque, &r, version);
-	if (ret && !vm->error[0])
+	if (ret && !vm->error.text[0])
 		vm_error(vm, ret, "device %s does not take its state: %s", d->name,
 			 strerror(-ret));
 	return finish(vm, d->name, &r, ret);

@@ -243,7 +243,7 @@ static int save_state(struct snapshot *s, struct state_writer *w)
 	vm_error(s->vm, 0, "%s", "");
 	vm_save(s->vm, w);
 	ret = state_writer_finish(w);
-	if (ret && !s->vm->error[0])
+	if (ret && !s->vm->error.text[0])
 		vm_error(s->vm, ret, "the VM state cannot be saved: %s", strerror(-ret));
 	return ret;
 }

@@ -36,7 +36,7 @@ int vm_error(struct vm *vm, int err, const char *fmt, ...)
 
 	pthread_mutex_lock(&vm->error_lock);
 	va_start(ap, fmt);
-	vsnprintf(vm->error, sizeof(vm->error), fmt, ap);
+	err = vmplat_error_format(&vm->error, err, fmt, ap);
 	va_end(ap);
 	pthread_mutex_unlock(&vm->error_lock);
 	return err;
@@ -45,7 +45,7 @@ int vm_error(struct vm *vm, int err, const char *fmt, ...)
 const char *vm_last_error(struct vm *vm, char *buf, size_t bytes)
 {
 	pthread_mutex_lock(&vm->error_lock);
-	snprintf(buf, bytes, "%s", vm->error);
+	snprintf(buf, bytes, "%s", vm->error.text);
 	pthread_mutex_unlock(&vm->error_lock);
 	return buf;
 }
@@ -232,7 +232,7 @@ static int make_devices(struct vm *vm)
 		ret = virtio_rng_add(vm, vm->pci, RNG_SLOT);
 	if (!ret)
 		ret = devices_init(vm);
-	if (ret && !vm->error[0])
+	if (ret && !vm->error.text[0])
 		vm_error(vm, ret, "a device cannot be made: %s", strerror(-ret));
 	return ret;
 }

@@ -110,7 +110,7 @@ struct vm {
 	size_t initial_len;
 
 	pthread_mutex_t error_lock;
-	char error[512];		/* error lock */
+	struct vmplat_error error;	/* error lock */
 	bool quiet;			/* no notices */
 };
 

@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,30 +12,6 @@
 #include "store.h"
 
 int (*store_io_hook)(const struct io_event *ev);
-
-static _Thread_local char sentence[512];
-
-const char *store_error(void)
-{
-	return sentence;
-}
-
-void store_fail_take(const char *s)
-{
-	snprintf(sentence, sizeof(sentence), "%s", s);
-}
-
-int store_fail(int err, const char *fmt, ...)
-{
-	char buf[sizeof(sentence)];	/* fmt may print the sentence before */
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(buf, sizeof(buf), fmt, ap);
-	va_end(ap);
-	memcpy(sentence, buf, sizeof(sentence));
-	return err < 0 ? err : -err;
-}
 
 static int hook(struct io_event ev)
 {

@@ -14,6 +14,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <vmplat_error.h>
+
 enum io_op {
 	IO_MKDIR,
 	IO_CREATE,
@@ -39,10 +41,7 @@ struct io_event {
 /* Returns 0, or -errno to fail the step. Called from any thread. */
 extern int (*store_io_hook)(const struct io_event *ev);
 
-int store_fail(int err, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
-/* store_fail_as - take over a sentence made in another thread */
-void store_fail_take(const char *sentence);
+#define store_fail(err, ...)	vmplat_error_set(err, __VA_ARGS__)
 
 int sio_open_dir(int dirfd, const char *name);
 /* sio_open_read - -EBADMSG: not there, or not a regular file */

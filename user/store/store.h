@@ -28,6 +28,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <vmplat_error.h>
+
 #define STORE_DEFAULT_DIR	"/var/lib/vmplat/snapshots"
 #define STORE_PAGE_BYTES	4096u
 #define STORE_ID_BYTES		16
@@ -36,8 +38,11 @@
 #define STORE_IMAGE_NAME_CHARS	32
 #define STORE_MAX_IMAGES	256
 
-/** store_error - the sentence for this thread's latest failure; never NULL */
-const char *store_error(void);
+/** store_error - the sentence for this thread's latest failure; <vmplat_error.h> has the rest */
+static inline const char *store_error(void)
+{
+	return vmplat_last_error();
+}
 
 /* ---- the store --------------------------------------------------------- */
 

@@ -20,7 +20,7 @@ struct pass {
 	pthread_mutex_t lock;		/* everything below */
 	uint64_t next;			/* frame */
 	int err;
-	char why[512];
+	struct vmplat_error why;
 	uint64_t done_bytes, started_ns, told_ns;
 };
 
@@ -108,7 +108,7 @@ static void *check_frames(void *arg)
 		pthread_mutex_lock(&p->lock);
 		if (err && !p->err) {
 			p->err = err;
-			snprintf(p->why, sizeof(p->why), "%s", store_error());
+			vmplat_error_get(&p->why);
 		}
 		nr = p->next;
 		more = !p->err && nr < p->img->head.nr_frames;
@@ -143,7 +143,7 @@ static int check_data(struct store_image *img,
 		tell(&p, 0);
 	pthread_mutex_destroy(&p.lock);
 	if (p.err)
-		store_fail_take(p.why);
+		vmplat_error_put(&p.why);
 	return p.err;
 }
 

@@ -212,7 +212,7 @@ struct add {
 	uint64_t next_page;		/* where take_job() goes on */
 	uint64_t next_job, next_turn;
 	int err;
-	char why[512];
+	struct vmplat_error why;
 	/* turns: */
 	struct fmt_index_head head;	/* host byte order until finish() */
 	struct fmt_frame *frames;	/* little-endian */
@@ -780,7 +780,7 @@ static void fail(struct add *a, int err)
 {
 	if (!a->err) {
 		a->err = err;
-		snprintf(a->why, sizeof(a->why), "%s", store_error());
+		vmplat_error_get(&a->why);
 	}
 	pthread_cond_broadcast(&a->turn);
 }
@@ -892,7 +892,7 @@ static int work_all(struct add *a)
 	while (nr)
 		pthread_join(threads[--nr], NULL);
 	if (a->err)
-		store_fail_take(a->why);
+		vmplat_error_put(&a->why);
 	return a->err;
 }
 
@@ -1227,11 +1227,11 @@ int store_commit(struct store_writer *w)
 
 void store_abort(struct store_writer *w)
 {
-	char why[512];
+	struct vmplat_error why;
 
 	if (!w)
 		return;
-	snprintf(why, sizeof(why), "%s", store_error());
+	vmplat_error_get(&why);
 	if (w->tmp[0])
 		sio_remove_tree(w->st->fd, w->tmp);
 	if (w->fd >= 0)
@@ -1240,5 +1240,5 @@ void store_abort(struct store_writer *w)
 	store_close(w->st);
 	manifest_free(&w->m);
 	free(w);
-	store_fail_take(why);
+	vmplat_error_put(&why);
 }

@@ -92,7 +92,7 @@ int vm_error(struct vm *vm, int err, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(vm->error, sizeof(vm->error), fmt, ap);
+	err = vmplat_error_format(&vm->error, err, fmt, ap);
 	va_end(ap);
 	return err;
 }
