@@ -102,6 +102,16 @@ double median(double *values, size_t nr)
 	return nr % 2 ? values[nr / 2] : (values[nr / 2 - 1] + values[nr / 2]) / 2;
 }
 
+double least(const double *values, size_t nr)
+{
+	double v = values[0];
+
+	for (size_t i = 1; i < nr; i++)
+		if (values[i] < v)
+			v = values[i];
+	return v;
+}
+
 /* ---- memory ---------------------------------------------------------------- */
 
 struct vmplat *device(void)

@@ -46,6 +46,7 @@ int bench_main(int argc, char **argv, const struct bench *benches, size_t nr);
 
 uint64_t now_ns(void);
 double median(double *values, size_t nr);	/* sorts them */
+double least(const double *values, size_t nr);	/* what a busy machine does not get into */
 
 /*
  * With BENCH_PROFILE set: samples of where CPU 0 is, one in 10 us. Under icount

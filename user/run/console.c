@@ -9,6 +9,7 @@
 #include <string.h>
 #include <termios.h>
 #include <unistd.h>
+#include <vmplat_fault.h>
 
 #define ESCAPE	1	/* Ctrl-A */
 
@@ -23,6 +24,7 @@ struct console {
 	int in, out;
 	bool tty;
 	bool escaped;
+	struct vmplat_fault_range *crash;
 };
 
 /* One terminal a process: what to restore, whatever ends it. */
@@ -41,6 +43,12 @@ static void crash_handler(int sig)
 	restore_tty();
 	signal(sig, SIG_DFL);
 	raise(sig);
+}
+
+static enum vmplat_fault_verdict crash_of_memory(const struct vmplat_fault *f, void *data)
+{
+	restore_tty();
+	return VMPLAT_FAULT_PASS;
 }
 
 int console_open(struct console **out, const char *what)
@@ -70,7 +78,7 @@ int console_open(struct console **out, const char *what)
 
 void console_start(struct console *c)
 {
-	static const int fatal[] = { SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL };
+	static const int fatal[] = { SIGABRT, SIGFPE, SIGILL };
 	struct termios t;
 
 	if (!c->tty || is_raw || tcgetattr(STDIN_FILENO, &saved))
@@ -78,6 +86,8 @@ void console_start(struct console *c)
 	atexit(restore_tty);
 	for (size_t i = 0; i < sizeof(fatal) / sizeof(fatal[0]); i++)
 		signal(fatal[i], crash_handler);
+	if (vmplat_fault_add(&c->crash, NULL, 0, crash_of_memory, NULL, 0))
+		c->crash = NULL;	/* a terminal that stays raw after a crash is no reason not to run */
 	t = saved;
 	cfmakeraw(&t);
 	is_raw = 1;
@@ -90,6 +100,7 @@ void console_close(struct console *c)
 		return;
 	if (c->tty)
 		restore_tty();
+	vmplat_fault_remove(c->crash);
 	if (c->out > STDERR_FILENO)
 		close(c->out);
 	free(c);

@@ -83,11 +83,15 @@ static int set_slot(struct vm *vm, uint32_t slot, uint64_t gpa, uint64_t bytes, 
 		.userspace_addr = (uintptr_t)at,
 	};
 
-	if (!ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r))
-		return 0;
-	return vm_error(vm, -errno, "KVM refuses %llu bytes of memory at 0x%llx: %s",
-			(unsigned long long)bytes, (unsigned long long)gpa,
-			strerror(errno));
+	ram_watch_end(&vm->watch[slot]);
+	if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r))
+		return vm_error(vm, -errno, "KVM refuses %llu bytes of memory at 0x%llx: %s",
+				(unsigned long long)bytes, (unsigned long long)gpa,
+				strerror(errno));
+	if (bytes && ram_watch_begin(&vm->watch[slot], vm->cfg.name, at, bytes, gpa))
+		return vm_error(vm, -ENOMEM, "guest memory cannot be watched: %s",
+				vmplat_last_error());
+	return 0;
 }
 
 int mem_init(struct vm *vm)
@@ -133,6 +137,8 @@ void mem_exit(struct vm *vm)
 {
 	for (unsigned int i = 0; i < VM_DIMMS_MAX; i++)
 		mem_unplug(vm, i);
+	ram_watch_end(&vm->watch[SLOT_LOW]);
+	ram_watch_end(&vm->watch[SLOT_HIGH]);
 	if (vm->ram)
 		munmap(vm->ram, vm->cfg.mem_bytes);
 	vmplat_log_close(vm->log);

@@ -11,6 +11,7 @@
 
 #include "blk.h"
 #include "config.h"
+#include "ram_watch.h"
 #include "vm.h"
 
 #define VM_KICK_SIGNAL	(SIGRTMIN + 1)
@@ -67,6 +68,7 @@ struct vm {
 	uint8_t *ram;			/* file order: low RAM, then high RAM */
 	uint64_t low_bytes, high_bytes;
 	struct vm_dimm_ram dimms[VM_DIMMS_MAX];	/* change while the VM is halted */
+	struct ram_watch watch[2 + VM_DIMMS_MAX];	/* by KVM's slot; likewise */
 
 	struct vcpu *vcpus;
 	unsigned int nr_vcpus;
