@@ -44,13 +44,13 @@ install-user: user
 
 install-module:
 	$(if $(release),$(MAKE) module,@echo "No kernel headers in $(KDIR): module not installed")
-	$(if $(release),install -D -m 644 $(K)/vmplat.ko $(DESTDIR)/lib/modules/$(release)/updates/vmplat.ko)
+	$(if $(release),install -D -m 644 -t $(DESTDIR)/lib/modules/$(release)/updates $(K)/*.ko)
 	$(if $(release),$(if $(DESTDIR),,depmod -a $(release)))
 
 uninstall:
 	$(MAKE) -C user uninstall DESTDIR=$(DESTDIR) prefix=$(prefix)
 	rm -f $(DESTDIR)$(udevdir)/60-vmplat.rules $(DESTDIR)$(modloaddir)/vmplat.conf
-	rm -f $(DESTDIR)/lib/modules/*/updates/vmplat.ko
+	rm -f $(DESTDIR)/lib/modules/*/updates/vmplat.ko $(DESTDIR)/lib/modules/*/updates/vmplat_vfio.ko
 	$(if $(DESTDIR),,depmod -a)
 
 # The sources where DKMS looks for them, and, on a running system, the module built and installed by it
@@ -77,8 +77,8 @@ clean:
 
 help:
 	@echo "all          module (when there are kernel headers) and user"
-	@echo "module       vmplat.ko for KDIR=$(KDIR), into build/kmod/RELEASE"
-	@echo "modules-all  vmplat.ko for each kernel of the test host"
+	@echo "module       vmplat.ko and vmplat_vfio.ko for KDIR=$(KDIR), into build/kmod/RELEASE"
+	@echo "modules-all  both for each kernel of the test host"
 	@echo "user         libvmplat and vmplat, into build/user"
 	@echo "install      all of it below prefix=$(prefix); uninstall takes it away; DESTDIR= is honoured"
 	@echo "dkms         register the module with DKMS"

@@ -19,7 +19,8 @@ static int info(struct vmplat_cmd *cmd)
 	arg->out_abi = VMPLAT_ABI;
 	arg->out_page_bytes = PAGE_SIZE;
 	arg->out_caps = VMPLAT_CAP_MEM | VMPLAT_CAP_LOG | VMPLAT_CAP_VIEW |
-			VMPLAT_CAP_FILL | VMPLAT_CAP_PINNABLE;
+			VMPLAT_CAP_FILL | VMPLAT_CAP_PINNABLE |
+			VMPLAT_CAP_PCI_HOLD;
 	arg->out_max_view_mems = VMPLAT_VIEW_MAX_MEMS;
 	return 0;
 }
@@ -43,6 +44,10 @@ static const struct vmplat_ioctl_op dev_ops[] = {
 	VMPLAT_OP(VMPLAT_CMD_FILL_CREATE, vmplat_fill_create,
 		  struct vmplat_fill_create, out_fd, 0,
 		  VMPLAT_FD(struct vmplat_fill_create)),
+	VMPLAT_OP(VMPLAT_CMD_PCI_HOLD, vmplat_pci_hold_create,
+		  struct vmplat_pci_hold, __reserved, VMPLAT_PCI_HOLD_F_ASK,
+		  VMPLAT_FD(struct vmplat_pci_hold),
+		  VMPLAT_OUT(struct vmplat_pci_hold, out_pid)),
 };
 
 static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)

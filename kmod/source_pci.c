@@ -8,6 +8,7 @@
 #include <net/netlink.h>
 
 #include "event.h"
+#include "pci_use.h"
 
 static u64 pci_id(struct pci_dev *pdev)
 {
@@ -19,6 +20,18 @@ static int put_driver(struct sk_buff *skb, int type, struct pci_dev *pdev)
 	const struct device_driver *driver = pdev->dev.driver;
 
 	return driver ? nla_put_string(skb, type, driver->name) : 0;
+}
+
+static int put_pci_user(struct sk_buff *skb, const struct pci_dev *pdev)
+{
+	struct vmplat_pci_user user = vmplat_pci_user(pdev);
+
+	if (!user.pid)
+		return 0;
+	if (nla_put_u32(skb, VMPLAT_NL_PCI_USER, user.pid) ||
+	    (user.asked && nla_put_flag(skb, VMPLAT_NL_PCI_ASKED)))
+		return -EMSGSIZE;
+	return 0;
 }
 
 static int put_pci(struct sk_buff *skb, const void *obj)
@@ -41,7 +54,7 @@ static int put_pci(struct sk_buff *skb, const void *obj)
 	    nla_put_string(skb, VMPLAT_NL_PCI_PHYSFN,
 			   pci_name(pci_physfn(pdev))))
 		return -EMSGSIZE;
-	return 0;
+	return put_pci_user(skb, pdev);
 }
 
 static const struct vmplat_event_class pci_class = {
@@ -93,6 +106,23 @@ static void removed(struct pci_dev *pdev)
 		vmplat_event_remove(&vf_class, pci_id(pdev),
 				    VMPLAT_ACTION_REMOVE);
 	vmplat_event_remove(&pci_class, pci_id(pdev), VMPLAT_ACTION_REMOVE);
+}
+
+/* ---- hooks for pci_use.c ------------------------------------------------------ */
+
+void vmplat_event_pci_opened(struct pci_dev *pdev)
+{
+	vmplat_event_change(&pci_class, pci_id(pdev), VMPLAT_ACTION_OPEN, pdev);
+}
+
+void vmplat_event_pci_asked(struct pci_dev *pdev)
+{
+	vmplat_event_change(&pci_class, pci_id(pdev), VMPLAT_ACTION_ASK, pdev);
+}
+
+void vmplat_event_pci_closed(struct pci_dev *pdev)
+{
+	vmplat_event_change(&pci_class, pci_id(pdev), VMPLAT_ACTION_CLOSE, pdev);
 }
 
 static int notify(struct notifier_block *nb, unsigned long what, void *data)

@@ -361,6 +361,9 @@ long vmplat_ioctl(struct file *file, unsigned int cmd, unsigned long uarg,
 /* main.c */
 bool vmplat_is_device(const struct file *file);
 
+/* pci_use.c */
+int vmplat_pci_hold_create(struct vmplat_cmd *cmd);
+
 int vmplat_check_range(u64 first, u64 nr, u64 limit);
 
 #endif /* VMPLAT_KMOD_H */

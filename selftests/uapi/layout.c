@@ -49,6 +49,11 @@ AT(vmplat_view_status, out_wait_ns, 64);
 SIZE(vmplat_view_discard, 24);
 SIZE(vmplat_view_commit, 24);
 
+SIZE(vmplat_pci_hold, 28);
+AT(vmplat_pci_hold, devid, 12);
+AT(vmplat_pci_hold, out_fd, 16);
+AT(vmplat_pci_hold, out_pid, 20);
+
 SIZE(vmplat_fill_create, 16);
 SIZE(vmplat_fill_put, 40);
 AT(vmplat_fill_put, first, 8);

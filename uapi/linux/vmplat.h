@@ -14,6 +14,7 @@
  *   1  memory, log, view
  *   2  demand filling (VMPLAT_FILL_*)
  *   3  pinnable memory (VMPLAT_MEM_F_PINNABLE)
+ *   4  holds on PCI functions (VMPLAT_PCI_HOLD)
  */
 #ifndef _UAPI_LINUX_VMPLAT_H
 #define _UAPI_LINUX_VMPLAT_H
@@ -22,7 +23,7 @@
 #include <linux/types.h>
 
 /* VMPLAT_ABI - counts up with each entry of the changelog above. */
-#define VMPLAT_ABI		3
+#define VMPLAT_ABI		4
 
 /**
  * DOC: Calling convention
@@ -61,6 +62,7 @@ enum {
 	VMPLAT_CMD_LOG_CREATE	= 0x02,
 	VMPLAT_CMD_VIEW_CREATE	= 0x03,
 	VMPLAT_CMD_FILL_CREATE	= 0x04,
+	VMPLAT_CMD_PCI_HOLD	= 0x05,
 
 	VMPLAT_CMD_LOG_FETCH	= 0x20,
 	VMPLAT_CMD_LOG_END	= 0x21,
@@ -85,6 +87,7 @@ enum {
  * @VMPLAT_CAP_VIEW: frozen views
  * @VMPLAT_CAP_FILL: demand filling
  * @VMPLAT_CAP_PINNABLE: pinnable memory
+ * @VMPLAT_CAP_PCI_HOLD: holds on PCI functions
  */
 enum vmplat_cap {
 	VMPLAT_CAP_MEM		= 1ULL << 0,
@@ -92,6 +95,7 @@ enum vmplat_cap {
 	VMPLAT_CAP_VIEW		= 1ULL << 2,
 	VMPLAT_CAP_FILL		= 1ULL << 3,
 	VMPLAT_CAP_PINNABLE	= 1ULL << 4,
+	VMPLAT_CAP_PCI_HOLD	= 1ULL << 5,
 };
 
 /**
@@ -535,6 +539,47 @@ struct vmplat_fill_status {
 };
 
 #define VMPLAT_FILL_STATUS	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_FILL_STATUS)
+
+/**
+ * enum vmplat_pci_hold_flags - &vmplat_pci_hold.flags
+ * @VMPLAT_PCI_HOLD_F_ASK: if somebody has the function open, ask for it: the
+ *	user's VFIO_PCI_REQ_ERR_IRQ is triggered, and there is an event
+ */
+enum vmplat_pci_hold_flags {
+	VMPLAT_PCI_HOLD_F_ASK	= 1 << 0,
+};
+
+/**
+ * struct vmplat_pci_hold - VMPLAT_PCI_HOLD on /dev/vmplat: let nobody open a function
+ * @size: sizeof(struct vmplat_pci_hold)
+ * @flags: set of &enum vmplat_pci_hold_flags
+ * @domain: PCI domain
+ * @devid: bus << 8 | device << 3 | function
+ * @out_fd: the hold. While it is open, and the function's driver stays, opening the
+ *	function through VFIO fails with EBUSY
+ * @out_pid: on EBUSY, the process that has it open, as seen from the initial PID
+ *	namespace; else 0
+ * @__reserved: must be 0
+ *
+ * A driver whose function is open cannot be unbound: the writer to "unbind" waits
+ * until the user lets go, and cannot be killed. Who holds the function first knows
+ * that it is idle, and that it will be.
+ *
+ * There may be any number of holds. Needs CAP_SYS_ADMIN. EBUSY: it is open. ENODEV:
+ * there is no such function. ENXIO: its driver is not one of those that say who opens
+ * them, which today is vmplat_vfio alone. EPERM.
+ */
+struct vmplat_pci_hold {
+	__u32 size;
+	__u32 flags;
+	__u32 domain;
+	__u32 devid;
+	__s32 out_fd;
+	__u32 out_pid;
+	__u32 __reserved;
+};
+
+#define VMPLAT_PCI_HOLD		_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_PCI_HOLD)
 
 /* VMPLATFS_MAGIC - statfs(2) f_type of vmplatfs, "VMPL". */
 #define VMPLATFS_MAGIC		0x564d504c

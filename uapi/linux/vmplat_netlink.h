@@ -9,7 +9,7 @@
  * Attributes of 64 bits are as nla_put_u64_64bit() puts them.
  *
  * Changelog
- *   1  first version
+ *   1  first version; users of PCI functions were added to it
  */
 
 #ifndef _UAPI_LINUX_VMPLAT_NETLINK_H
@@ -72,6 +72,9 @@ enum vmplat_class {
  * @VMPLAT_ACTION_SIDE_HIGH: A view has used three quarters of its side memory.
  * @VMPLAT_ACTION_BROKEN: The instant of a view could not be kept; reading it
  *   fails.
+ * @VMPLAT_ACTION_OPEN: A process has opened the device.
+ * @VMPLAT_ACTION_ASK: That process is asked to let go of the device.
+ * @VMPLAT_ACTION_CLOSE: It has let go.
  */
 enum vmplat_action {
 	VMPLAT_ACTION_ADD = 1,
@@ -84,6 +87,9 @@ enum vmplat_action {
 	VMPLAT_ACTION_THRESHOLD,
 	VMPLAT_ACTION_SIDE_HIGH,
 	VMPLAT_ACTION_BROKEN,
+	VMPLAT_ACTION_OPEN,
+	VMPLAT_ACTION_ASK,
+	VMPLAT_ACTION_CLOSE,
 
 	/* private: */
 	__VMPLAT_ACTION_MAX,
@@ -190,6 +196,8 @@ enum vmplat_nl_pci {
 	VMPLAT_NL_PCI_DRIVER,
 	VMPLAT_NL_PCI_NUMA_NODE,
 	VMPLAT_NL_PCI_PHYSFN,
+	VMPLAT_NL_PCI_USER,
+	VMPLAT_NL_PCI_ASKED,
 
 	__VMPLAT_NL_PCI_MAX,
 	VMPLAT_NL_PCI_MAX = (__VMPLAT_NL_PCI_MAX - 1)

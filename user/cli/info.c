@@ -28,6 +28,7 @@ static const struct {
 	{ VMPLAT_CAP_VIEW,	"view",		"frozen views" },
 	{ VMPLAT_CAP_FILL,	"fill",		"demand filling" },
 	{ VMPLAT_CAP_PINNABLE,	"pinnable",	"memory that devices may pin" },
+	{ VMPLAT_CAP_PCI_HOLD,	"pci-hold",	"holds on PCI functions" },
 };
 #define NR_CAPS (sizeof(caps) / sizeof(caps[0]))
 

@@ -47,6 +47,22 @@ int vmplat_fd(const struct vmplat *dev);
 int vmplat_query(struct vmplat *dev, struct vmplat_info *info);
 size_t vmplat_page_bytes(const struct vmplat *dev);
 
+/**
+ * vmplat_pci_hold - let nobody open a PCI function that vmplat_vfio has
+ * @dev: the control device
+ * @address: DDDD:BB:SS.F
+ * @flags: &enum vmplat_pci_hold_flags
+ *
+ * To unbind a driver whose function is open waits for its user, and cannot be
+ * interrupted. A hold is refused at once instead; while there is one, opening the
+ * function fails with EBUSY.
+ *
+ * Returns a file descriptor, the hold, to be closed. -EBUSY: a process has it open,
+ * which vmplat_last_error() names; -ENODEV, -ENXIO: there is no such function, or
+ * vmplat_vfio does not have it; -EPERM: needs CAP_SYS_ADMIN; -EINVAL.
+ */
+int vmplat_pci_hold(struct vmplat *dev, const char *address, uint32_t flags);
+
 /* ---- memory ------------------------------------------------------------ */
 
 struct vmplat_mem;

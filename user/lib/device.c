@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* The control device: opened once, asked once what it can do. */
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -81,6 +82,33 @@ API int vmplat_query(struct vmplat *dev, struct vmplat_info *info)
 
 	return rc ? lib_error(rc, "cannot ask the module what it offers: %s",
 			      lib_reason(rc)) : 0;
+}
+
+API int vmplat_pci_hold(struct vmplat *dev, const char *address, uint32_t flags)
+{
+	struct vmplat_pci_hold arg = { .size = sizeof(arg), .flags = flags, .out_fd = -1 };
+	unsigned int domain, bus, slot, fn;
+	int rc, end = 0;
+
+	if (sscanf(address, "%x:%2x:%2x.%1o%n", &domain, &bus, &slot, &fn, &end) != 4 ||
+	    address[end] || slot > 31)
+		return lib_error(-EINVAL, "'%s' is no PCI address like 0000:00:1f.2", address);
+	arg.domain = domain;
+	arg.devid = bus << 8 | slot << 3 | fn;
+	rc = lib_ioctl(dev->fd, VMPLAT_PCI_HOLD, &arg);
+	switch (rc) {
+	case 0:
+		return arg.out_fd;
+	case -EBUSY:
+		return lib_error(rc, "%s is in use: process %u has it open", address, arg.out_pid);
+	case -ENODEV:
+		return lib_error(rc, "there is no PCI function %s", address);
+	case -ENXIO:
+		return lib_error(rc, "%s: its driver is not vmplat_vfio, so nobody knows who opens it",
+				 address);
+	default:
+		return lib_error(rc, "%s cannot be held: %s", address, lib_reason(rc));
+	}
 }
 
 API size_t vmplat_page_bytes(const struct vmplat *dev)

@@ -51,6 +51,8 @@ static const struct attr pci_attrs[] = {
 	[VMPLAT_NL_PCI_DRIVER] = STRING("driver"),
 	[VMPLAT_NL_PCI_NUMA_NODE] = SIGNED("numa-node"),
 	[VMPLAT_NL_PCI_PHYSFN] = STRING("physfn"),
+	[VMPLAT_NL_PCI_USER] = NUMBER("user"),
+	[VMPLAT_NL_PCI_ASKED] = FLAG("asked"),
 };
 
 static const struct attr vf_attrs[] = {
@@ -134,6 +136,7 @@ static const char *const actions[] = {
 	[VMPLAT_ACTION_UNBIND] = "unbind", [VMPLAT_ACTION_ONLINE] = "online",
 	[VMPLAT_ACTION_OFFLINE] = "offline", [VMPLAT_ACTION_THRESHOLD] = "threshold",
 	[VMPLAT_ACTION_SIDE_HIGH] = "side-high", [VMPLAT_ACTION_BROKEN] = "broken",
+	[VMPLAT_ACTION_OPEN] = "open", [VMPLAT_ACTION_ASK] = "ask", [VMPLAT_ACTION_CLOSE] = "close",
 };
 
 API const char *vmplat_class_name(uint32_t class_)
