@@ -21,7 +21,14 @@ memtotal() { in_guest "$1" "grep MemTotal /proc/meminfo" | awk '{ print $2 }'; }
 has() { device list "$1" | grep -q "^$2 .*$3"; }
 
 export VMPLAT_RUN_DIR=$tmp/vms VMPLAT_STORE=$tmp/store VMPLAT_VM_DIR=$tmp/disks
-clean_up() { for v in a b; do vmplat vm stop $v 2>/dev/null; done; exec 7>&- 8>&-; wait; }
+clean_up() {
+	for v in a b; do
+		[ $bad = 0 ] || tail -n 25 "$tmp/$v.out" "$tmp/$v.err" 2>/dev/null | sed "s/^/# $v: /"
+		vmplat vm stop $v 2>/dev/null
+	done
+	exec 7>&- 8>&-
+	wait
+}
 start() {	# VM COMMAND...: its console at $tmp/VM.in and $tmp/VM.out
 	local vm=$1
 	shift
