@@ -5,7 +5,9 @@ n=0 bad=0
 tmp=$(mktemp -d)
 out=$tmp/out
 clean_up() { :; }
-trap 'clean_up; rm -rf "$tmp"' EXIT
+# A guest that was lost is the reason for whatever failed after it: what its runner said of it goes with the failure.
+lost_guests() { [ $bad = 0 ] || grep -rahs 'shuts down (triple fault)' "$tmp" | sed 's/^/# /'; }
+trap 'clean_up; lost_guests; rm -rf "$tmp"' EXIT
 
 check() {	# NAME COMMAND...: what COMMAND says is shown when it fails
 	local name=$1

@@ -143,6 +143,8 @@ static void handle_exit(struct vcpu *vcpu)
 	case KVM_EXIT_HLT:
 		break;
 	case KVM_EXIT_SHUTDOWN:		/* triple fault: how a PC resets at last */
+		vm_notice(vcpu->vm, "vCPU %u shuts down (triple fault): the guest is reset",
+			  vcpu->index);
 		vm_request(vcpu->vm, VM_REQ_RESET);
 		break;
 	case KVM_EXIT_SYSTEM_EVENT:
