@@ -8,9 +8,12 @@
 #define VMPLAT_COMPAT_H
 
 #include <linux/fs.h>
+#include <linux/iommu.h>
+#include <linux/irqdomain.h>
 #include <linux/list_lru.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
+#include <linux/pci.h>
 #include <linux/rmap.h>
 #include <linux/splice.h>
 #include <linux/uio.h>
@@ -164,6 +167,42 @@ static inline struct nlattr **vmplat_dump_attrs(struct netlink_callback *cb)
 	return genl_info_dump(cb)->attrs;
 #else
 	return genl_dumpit_info(cb)->attrs;
+#endif
+}
+
+/* A page table for the IOMMU of @dev: one for all of a bus, or NULL, before 6.11. */
+static inline struct iommu_domain *vmplat_iommu_domain_alloc(struct device *dev)
+{
+#ifdef VMPLAT_HAVE_IOMMU_PAGING_DOMAIN
+	return iommu_paging_domain_alloc(dev);
+#else
+	struct iommu_domain *domain = iommu_domain_alloc(dev->bus);
+
+	return domain ? domain : ERR_PTR(-ENOMEM);
+#endif
+}
+
+/* May sleep; the page table's pages are charged to the cgroup where that is known. */
+static inline int vmplat_iommu_map(struct iommu_domain *domain,
+				   unsigned long iova, phys_addr_t phys,
+				   size_t bytes, int prot)
+{
+#ifdef VMPLAT_HAVE_IOMMU_MAP_ATOMIC	/* until 6.3, which has an argument for it */
+	return iommu_map(domain, iova, phys, bytes, prot);
+#else
+	return iommu_map(domain, iova, phys, bytes, prot, GFP_KERNEL_ACCOUNT);
+#endif
+}
+
+/* Can no device of @group, to which @dev belongs, raise interrupts of others? */
+static inline bool vmplat_iommu_isolates_msi(struct iommu_group *group,
+					     struct device *dev)
+{
+#ifdef VMPLAT_HAVE_ISOLATED_MSI		/* 6.3 */
+	return iommu_group_has_isolated_msi(group);
+#else
+	return device_iommu_capable(dev, IOMMU_CAP_INTR_REMAP) ||
+	       irq_domain_check_msi_remap();
 #endif
 }
 

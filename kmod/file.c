@@ -339,6 +339,7 @@ static int punch_pages(struct vmplat_mem *mem, pgoff_t first, pgoff_t nr)
 	for (i = vmplat_mem_next_present(mem, first); i < first + nr;
 	     i = vmplat_mem_next_present(mem, i + 1))
 		__set_bit(i - first, present);
+	vmplat_block_break(mem, first, first + nr - 1);
 	truncate_pagecache_range(&mem->inode, first << PAGE_SHIFT,
 				 ((first + nr) << PAGE_SHIFT) - 1);
 	vmplat_mem_uncharge_removed(mem);
@@ -353,6 +354,18 @@ static int punch_pages(struct vmplat_mem *mem, pgoff_t first, pgoff_t nr)
 	return 0;
 }
 
+/* Pages that a device reaches are not removed, and i_rwsem keeps more from coming. */
+static bool is_pinned(struct vmplat_mem *mem, pgoff_t first, pgoff_t end)
+{
+	struct address_space *mapping = vmplat_mapping(mem);
+	bool pinned;
+
+	filemap_invalidate_lock_shared(mapping);
+	pinned = first < end && vmplat_pin_on(mem, first, end - 1);
+	filemap_invalidate_unlock_shared(mapping);
+	return pinned;
+}
+
 static int punch(struct vmplat_mem *mem, loff_t from, loff_t to)
 {
 	pgoff_t first = DIV_ROUND_UP_ULL(from, PAGE_SIZE);
@@ -361,6 +374,8 @@ static int punch(struct vmplat_mem *mem, loff_t from, loff_t to)
 
 	if (first > end)	/* within one page */
 		return zero_within_page(mem, from, to);
+	if (is_pinned(mem, first, end))
+		return -EBUSY;
 	if (offset_in_page(from)) {
 		err = zero_within_page(mem, from, first << PAGE_SHIFT);
 		if (err)
@@ -493,6 +508,8 @@ static void mem_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "vmplat-harvests:\t%llu\n", mem->nr_harvests);
 	seq_printf(m, "vmplat-logs:\t%d\n", logs);
 	seq_printf(m, "vmplat-views:\t%d\n", READ_ONCE(mem->nr_parts));
+	seq_printf(m, "vmplat-blocks:\t%lu\n", vmplat_block_count(mem));
+	seq_printf(m, "vmplat-pins:\t%u\n", READ_ONCE(mem->nr_pins));
 	seq_printf(m, "vmplat-room-wait-ns:\t%lld\n",
 		   atomic64_read(&mem->room_wait_ns));
 	mutex_unlock(&mem->lock);

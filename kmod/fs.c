@@ -43,7 +43,10 @@ static struct inode *new_inode_of(struct super_block *sb,
 		vmplat_mem(inode)->pinnable = sbi->pinnable;
 		inode->i_mapping->a_ops = sbi->pinnable ? &vmplat_pinnable_aops :
 							  &vmplat_mem_aops;
-		mapping_set_gfp_mask(inode->i_mapping, GFP_HIGHUSER_MOVABLE);
+		vmplat_mem(inode)->huge = sbi->huge;
+		/* What is pinned must not be where memory is to be unplugged. */
+		mapping_set_gfp_mask(inode->i_mapping, sbi->pinnable ?
+				     GFP_HIGHUSER : GFP_HIGHUSER_MOVABLE);
 		mapping_set_unevictable(inode->i_mapping);
 	}
 	return inode;
@@ -145,6 +148,8 @@ static int show_options(struct seq_file *m, struct dentry *root)
 		   from_kgid_munged(&init_user_ns, inode->i_gid));
 	if (sbi->pinnable)
 		seq_puts(m, ",pinnable");
+	if (sbi->huge)
+		seq_puts(m, ",huge");
 	return 0;
 }
 
@@ -197,7 +202,7 @@ static void kill_sb(struct super_block *sb)
 
 /* ---- mounting ------------------------------------------------------------------- */
 
-enum { OPT_SIZE, OPT_MODE, OPT_UID, OPT_GID, OPT_PINNABLE };
+enum { OPT_SIZE, OPT_MODE, OPT_UID, OPT_GID, OPT_PINNABLE, OPT_HUGE };
 
 static const struct fs_parameter_spec params[] = {
 	fsparam_string("size", OPT_SIZE),
@@ -205,6 +210,7 @@ static const struct fs_parameter_spec params[] = {
 	fsparam_u32("uid", OPT_UID),
 	fsparam_u32("gid", OPT_GID),
 	fsparam_flag("pinnable", OPT_PINNABLE),
+	fsparam_flag("huge", OPT_HUGE),
 	{}
 };
 
@@ -258,12 +264,19 @@ static int parse_param(struct fs_context *fc, struct fs_parameter *param)
 	case OPT_PINNABLE:
 		sbi->pinnable = true;
 		return 0;
+	case OPT_HUGE:
+		sbi->huge = true;
+		return 0;
 	}
 	return -EINVAL;
 }
 
 static int get_tree(struct fs_context *fc)
 {
+	struct vmplat_sb *sbi = fc->s_fs_info;
+
+	if (sbi->huge && !sbi->pinnable)
+		return invalf(fc, "vmplatfs: huge needs pinnable");
 	return get_tree_nodev(fc, fill_super);
 }
 
@@ -368,7 +381,8 @@ struct file *vmplat_fs_file(struct vfsmount *mnt, const char *name, loff_t bytes
 int vmplat_mem_create(struct vmplat_cmd *cmd)
 {
 	struct vmplat_mem_create *arg = cmd->arg;
-	char options[] = "pinnable";
+	bool huge = arg->flags & VMPLAT_MEM_F_HUGE;
+	char pinnable[] = "pinnable", blocks[] = "pinnable,huge";
 	struct vfsmount *mnt;
 	struct file *file;
 	int err;
@@ -377,6 +391,8 @@ int vmplat_mem_create(struct vmplat_cmd *cmd)
 		return -EOPNOTSUPP;
 	if (!arg->mem_bytes || !PAGE_ALIGNED(arg->mem_bytes))
 		return -EINVAL;
+	if (huge && !(arg->flags & VMPLAT_MEM_F_PINNABLE))
+		return -EINVAL;
 	if (arg->mem_bytes > MAX_LFS_FILESIZE)
 		return -EFBIG;
 	/*
@@ -384,7 +400,8 @@ int vmplat_mem_create(struct vmplat_cmd *cmd)
 	 * for all would have to be kept, and would keep this module for ever.
 	 */
 	mnt = vfs_kern_mount(&fs_type, SB_KERNMOUNT, fs_type.name,
-			     arg->flags & VMPLAT_MEM_F_PINNABLE ? options : NULL);
+			     huge ? blocks :
+			     arg->flags & VMPLAT_MEM_F_PINNABLE ? pinnable : NULL);
 	if (IS_ERR(mnt))
 		return PTR_ERR(mnt);
 	file = vmplat_fs_file(mnt, "[vmplat-mem]", arg->mem_bytes, 0600,

@@ -20,7 +20,8 @@ static int info(struct vmplat_cmd *cmd)
 	arg->out_page_bytes = PAGE_SIZE;
 	arg->out_caps = VMPLAT_CAP_MEM | VMPLAT_CAP_LOG | VMPLAT_CAP_VIEW |
 			VMPLAT_CAP_FILL | VMPLAT_CAP_PINNABLE |
-			VMPLAT_CAP_PCI_HOLD;
+			VMPLAT_CAP_PCI_HOLD | VMPLAT_CAP_HUGE |
+			VMPLAT_CAP_DOMAIN;
 	arg->out_max_view_mems = VMPLAT_VIEW_MAX_MEMS;
 	return 0;
 }
@@ -30,7 +31,7 @@ static const struct vmplat_ioctl_op dev_ops[] = {
 		  VMPLAT_OUT(struct vmplat_info, out_abi)),
 	VMPLAT_OP(VMPLAT_CMD_MEM_CREATE, vmplat_mem_create,
 		  struct vmplat_mem_create, __reserved,
-		  VMPLAT_MEM_F_PINNABLE,
+		  VMPLAT_MEM_F_PINNABLE | VMPLAT_MEM_F_HUGE,
 		  VMPLAT_FD(struct vmplat_mem_create)),
 	VMPLAT_OP(VMPLAT_CMD_LOG_CREATE, vmplat_log_create,
 		  struct vmplat_log_create, threshold_pages,
@@ -48,6 +49,9 @@ static const struct vmplat_ioctl_op dev_ops[] = {
 		  struct vmplat_pci_hold, __reserved, VMPLAT_PCI_HOLD_F_ASK,
 		  VMPLAT_FD(struct vmplat_pci_hold),
 		  VMPLAT_OUT(struct vmplat_pci_hold, out_pid)),
+	VMPLAT_OP(VMPLAT_CMD_DOMAIN_CREATE, vmplat_domain_create,
+		  struct vmplat_domain_create, __reserved, 0,
+		  VMPLAT_FD(struct vmplat_domain_create)),
 };
 
 static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -122,9 +126,12 @@ static int __init vmplat_init(void)
 	err = vmplat_fs_init();
 	if (err)
 		goto err_copy_cache;
-	err = misc_register(&dev);
+	err = vmplat_groups_init();
 	if (err)
 		goto err_fs;
+	err = misc_register(&dev);
+	if (err)
+		goto err_groups;
 	err = sources_init();
 	if (err)
 		goto err_misc;
@@ -138,6 +145,8 @@ err_sources:
 	sources_exit(ARRAY_SIZE(sources));
 err_misc:
 	misc_deregister(&dev);
+err_groups:
+	vmplat_groups_exit();
 err_fs:
 	vmplat_fs_exit();
 err_copy_cache:
@@ -154,6 +163,7 @@ static void __exit vmplat_exit(void)
 	vmplat_netlink_exit();
 	sources_exit(ARRAY_SIZE(sources));
 	misc_deregister(&dev);
+	vmplat_groups_exit();
 	vmplat_fs_exit();
 	vmplat_copy_cache_exit();
 	vmplat_mem_cache_exit();

@@ -55,6 +55,10 @@ struct inode *vmplat_mem_alloc_inode(struct super_block *sb)
 	mem->max_pages = 0;
 	mem->used = false;
 	mem->pinnable = false;
+	mem->huge = false;
+	mem->blocks = NULL;
+	mem->pins = RB_ROOT_CACHED;
+	mem->nr_pins = 0;
 	mem->unseen = false;
 	atomic_long_set(&mem->vma_sum, 0);
 	atomic64_set(&mem->charged, 0);
@@ -93,6 +97,7 @@ void vmplat_mem_evict(struct inode *inode)
 	clear_inode(inode);
 	kvfree(mem->dirty);
 	kvfree(mem->summary);
+	kvfree(mem->blocks);
 	kfree(mem->batch);
 	vmplat_fill_free(mem->fill);
 }
@@ -158,7 +163,7 @@ static unsigned long *grow_bitmap(const unsigned long *old, u64 old_bits,
 /* Room for @nr pages in the bitmaps; grows in powers of two for appenders. */
 static int reserve_bitmaps(struct vmplat_mem *mem, u64 nr)
 {
-	unsigned long *dirty, *summary;
+	unsigned long *dirty, *summary, *blocks = NULL;
 	u64 max;
 
 	if (nr <= mem->max_pages)
@@ -170,15 +175,22 @@ static int reserve_bitmaps(struct vmplat_mem *mem, u64 nr)
 	dirty = grow_bitmap(mem->dirty, mem->max_pages, max);
 	summary = grow_bitmap(mem->summary, BITS_TO_LONGS(mem->max_pages),
 			      BITS_TO_LONGS(max));
-	if (!dirty || !summary) {
+	if (mem->huge)
+		blocks = grow_bitmap(mem->blocks,
+				     mem->max_pages >> VMPLAT_BLOCK_ORDER,
+				     (max >> VMPLAT_BLOCK_ORDER) + 1);
+	if (!dirty || !summary || (mem->huge && !blocks)) {
 		kvfree(dirty);
 		kvfree(summary);
+		kvfree(blocks);
 		return -ENOMEM;
 	}
 	kvfree(mem->dirty);
 	kvfree(mem->summary);
 	mem->dirty = dirty;
 	mem->summary = summary;
+	kvfree(mem->blocks);
+	mem->blocks = blocks;
 	mem->max_pages = max;
 	return 0;
 }
@@ -211,6 +223,7 @@ int vmplat_mem_resize(struct vmplat_mem *mem, loff_t bytes)
 	if (bytes < i_size_read(inode)) {
 		filemap_invalidate_lock(inode->i_mapping);
 		truncate_setsize(inode, bytes);
+		vmplat_block_break(mem, nr, mem->nr_pages - 1);
 		vmplat_mem_uncharge_removed(mem);
 		filemap_invalidate_unlock(inode->i_mapping);
 	} else {
@@ -320,15 +333,42 @@ struct folio *vmplat_mem_folio_alloc(struct vmplat_mem *mem)
 }
 
 /**
- * vmplat_mem_folio_add - put a page with its final content at @index
+ * vmplat_mem_insert - put a page with its final content where none is
+ * @mem: the memory; invalidate_lock is held
+ * @index: where
+ * @folio: the page
+ *
+ * Returns 0 with the folio locked; -EEXIST, -ENOSPC over the file system's size,
+ * or -ENOMEM.
+ */
+int vmplat_mem_insert(struct vmplat_mem *mem, pgoff_t index, struct folio *folio)
+{
+	struct address_space *mapping = vmplat_mapping(mem);
+	int err = charge_page(mem);
+
+	if (err)
+		return err;
+	/* Whoever finds the folio may read it without its lock. */
+	folio_mark_uptodate(folio);
+	err = filemap_add_folio(mapping, folio, index, mapping_gfp_mask(mapping));
+	if (err)
+		uncharge_pages(mem, 1);
+	else if (mem->pinnable)
+		folio_attach_private(folio, mem);
+	else
+		folio_set_dirty(folio);	/* not folio_mark_dirty(): nobody wrote */
+	return err;
+}
+
+/**
+ * vmplat_mem_folio_add - as vmplat_mem_insert(), and with an eye on who fills
  * @mem: the memory
  * @index: where
  * @folio: the page
  * @filling: this is the content a missing page was waiting for
  *
- * Returns 0 with the folio locked; -EEXIST if there is a page already, -EAGAIN if
- * the page is missing and this is not its content, -ENOSPC over the file
- * system's size, -ENOMEM.
+ * Also -EEXIST if nothing is missing that this would fill, and -EAGAIN if the page is
+ * missing and this is not its content.
  */
 int vmplat_mem_folio_add(struct vmplat_mem *mem, pgoff_t index,
 			 struct folio *folio, bool filling)
@@ -341,21 +381,9 @@ int vmplat_mem_folio_add(struct vmplat_mem *mem, pgoff_t index,
 	if (filling != vmplat_fill_missing(mem, index))
 		err = filling ? -EEXIST : -EAGAIN;
 	else
-		err = charge_page(mem);
-	if (err)
-		goto unlock;
-	/* Whoever finds the folio may read it without its lock. */
-	folio_mark_uptodate(folio);
-	err = filemap_add_folio(mapping, folio, index, mapping_gfp_mask(mapping));
-	if (err)
-		uncharge_pages(mem, 1);
-	else if (mem->pinnable)
-		folio_attach_private(folio, mem);
-	else
-		folio_set_dirty(folio);	/* not folio_mark_dirty(): nobody wrote */
+		err = vmplat_mem_insert(mem, index, folio);
 	if (!err && filling)
 		vmplat_fill_supplied(mem, index);
-unlock:
 	filemap_invalidate_unlock_shared(mapping);
 	return err;
 }
@@ -386,6 +414,8 @@ struct folio *vmplat_mem_folio_get(struct vmplat_mem *mem, pgoff_t index)
 		}
 		if (vmplat_fill_missing(mem, index))
 			return ERR_PTR(-EAGAIN);	/* spare the allocation */
+		if (vmplat_block_make(mem, index))
+			continue;
 		folio = vmplat_mem_folio_alloc(mem);
 		if (!folio)
 			return ERR_PTR(-ENOMEM);
@@ -407,6 +437,33 @@ pgoff_t vmplat_mem_next_present(struct vmplat_mem *mem, pgoff_t index)
 	if (!xa_find(&vmplat_mapping(mem)->i_pages, &at, ULONG_MAX, XA_PRESENT))
 		return ULONG_MAX;
 	return at;
+}
+
+/* vmplat_mem_next_absent - first page of [index, end) that does not exist, or @end */
+pgoff_t vmplat_mem_next_absent(struct vmplat_mem *mem, pgoff_t index, pgoff_t end)
+{
+	XA_STATE(xas, &vmplat_mapping(mem)->i_pages, index);
+	void *entry;
+
+	while (index < end) {
+		if (vmplat_block_whole(mem, index)) {
+			index = min(end, index + VMPLAT_BLOCK_PAGES);
+			continue;
+		}
+		/* As far as the next block, whose pages need not be looked at. */
+		rcu_read_lock();
+		xas_set(&xas, index);
+		do {
+			entry = index == xas.xa_index ? xas_load(&xas) : xas_next(&xas);
+			if (!entry || xas_retry(&xas, entry))
+				break;
+			index++;
+		} while (index < end && !IS_ALIGNED(index, VMPLAT_BLOCK_PAGES));
+		rcu_read_unlock();
+		if (!entry)
+			break;
+	}
+	return index;
 }
 
 /* vmplat_mem_next - first page with content, as vmplat_mem_has(), or ULONG_MAX */

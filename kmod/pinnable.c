@@ -11,7 +11,8 @@
  *    reference, sets that, and some only if it is not set yet
  *    (unpin_user_pages_dirty_lock()), so the harvest clears it;
  *  - somebody holds a reference nobody can explain: a device may be writing now;
- *  - mem->dirty has its bit: write(2) and punched holes.
+ *  - mem->dirty has its bit: write(2), punched holes, and what is mapped into an
+ *    IOMMU domain (pin.c).
  *
  * A clean folio that is not mapped would be thrown away by drop_caches, with the
  * only copy of its content. Folios here have PG_private, and are not released.
@@ -233,6 +234,7 @@ u64 vmplat_pinnable_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end)
 
 	lockdep_assert_held(&mem->lock);
 	w.blind = is_blind(mem);
+	vmplat_pin_mark(mem, first, end);
 	for (w.base = next_of_interest(mem, first); w.base < end;
 	     w.base = next_of_interest(mem, w.end)) {
 		w.end = min_t(pgoff_t, w.base + VMPLAT_BATCH, end);
@@ -255,9 +257,29 @@ static void forget_folio(struct folio *folio, size_t offset, size_t bytes)
 		folio_detach_private(folio);
 }
 
+/* A page that a device reaches stays where it is. */
+static int migrate_folio(struct address_space *mapping, struct folio *dst,
+			 struct folio *src, enum migrate_mode mode)
+{
+	struct vmplat_mem *mem = vmplat_mem(mapping->host);
+	int err = -EBUSY;
+
+	/* Somebody maps or punches just now, perhaps waiting for @src's lock. */
+	if (!filemap_invalidate_trylock_shared(mapping))
+		return -EAGAIN;
+	/* Nor does one go where it could not be held. */
+	if (!vmplat_pin_on(mem, src->index, src->index) &&
+	    folio_zonenum(dst) != ZONE_MOVABLE)
+		err = filemap_migrate_folio(mapping, dst, src, mode);
+	if (!err)
+		vmplat_block_break(mem, dst->index, dst->index);
+	filemap_invalidate_unlock_shared(mapping);
+	return err;
+}
+
 const struct address_space_operations vmplat_pinnable_aops = {
 	.dirty_folio = vmplat_dirty_folio,
-	.migrate_folio = filemap_migrate_folio,
+	.migrate_folio = migrate_folio,
 	.release_folio = keep_folio,
 	.invalidate_folio = forget_folio,
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memories, logs and views of this module. Their files call the hooks here in one
+ * Memories, logs, views and domains of this module. Their files call the hooks here in one
  * line each.
  *
  * A log has reached its threshold when poll() would say so, and has not once
@@ -11,6 +11,7 @@
 #include <linux/kdev_t.h>
 #include <net/netlink.h>
 
+#include "domain.h"
 #include "event.h"
 #include "vmplat.h"
 
@@ -206,4 +207,49 @@ void vmplat_event_view_removed(struct vmplat_view *view)
 {
 	vmplat_event_remove(&view_class, vmplat_view_id(view),
 			    VMPLAT_ACTION_REMOVE);
+}
+
+/* ---- domains -------------------------------------------------------------------- */
+
+/* Whoever changes what is put here holds the domain's lock, or is the only one. */
+static int put_domain(struct sk_buff *skb, const void *obj)
+{
+	const struct vmplat_domain *domain = obj;
+	const struct vmplat_group *g;
+
+	list_for_each_entry(g, &domain->groups, link)
+		if (nla_put_u32(skb, g->attached ? VMPLAT_NL_DOMAIN_GROUP :
+						   VMPLAT_NL_DOMAIN_QUARANTINED,
+				iommu_group_id(g->group)))
+			return -EMSGSIZE;
+	if (domain->nr_high && nla_put_flag(skb, VMPLAT_NL_DOMAIN_MAPPINGS_HIGH))
+		return -EMSGSIZE;
+	return 0;
+}
+
+static const struct vmplat_event_class domain_class = {
+	.class = VMPLAT_CLASS_DOMAIN,
+	.nest = VMPLAT_NL_A_DOMAIN,
+	.max_bytes = 16 + 8 * VMPLAT_DOMAIN_MAX_GROUPS,
+	.put = put_domain,
+};
+
+void vmplat_event_domain_created(struct vmplat_domain *domain)
+{
+	domain->id = vmplat_event_new_id();
+	vmplat_event_add(&domain_class, domain->id, current_uid(),
+			 VMPLAT_ACTION_ADD, domain);
+}
+
+/* vmplat_event_domain_changed - domain->lock is held */
+void vmplat_event_domain_changed(struct vmplat_domain *domain,
+				 enum vmplat_action action)
+{
+	lockdep_assert_held(&domain->lock);
+	vmplat_event_change(&domain_class, domain->id, action, domain);
+}
+
+void vmplat_event_domain_removed(struct vmplat_domain *domain)
+{
+	vmplat_event_remove(&domain_class, domain->id, VMPLAT_ACTION_REMOVE);
 }

@@ -3,6 +3,7 @@
  * What the files of this module share. Arrows run one way:
  *
  *   main -> ioctl -> { fs, log, view, fill } -> { dirty -> pinnable, pool } -> mem -> compat
+ *   ioctl -> domain -> { domain_group, domain_map -> pin } -> mem -> block
  *   main -> netlink -> event <- source_*, and from the objects by hooks of one line
  *   file (the memory file's operations) -> view, fill, dirty, mem
  *
@@ -13,7 +14,8 @@
  *   mem->lock                 harvests, logs, the log side of views
  *   mem->freeze_sem           held shared by whoever makes a page writable or
  *                             removes one, exclusively by a freeze
- *   mapping->invalidate_lock  shared to add a page, exclusive to remove some
+ *   mapping->invalidate_lock  shared to add or migrate a page, exclusive to remove some
+ *                             or to add a block of them; pins, see pin.c
  *   folio lock                makes PTEs writable, write-protects, saves copies
  *   xa_lock, fill->lock,      leaves
  *   locks of a pool's list
@@ -22,6 +24,7 @@
  * mmap_lock is outside freeze_sem (faults) and never taken below mem->lock:
  * nothing copies to or from user space while it holds mem->lock or deeper.
  * A writer at the gate takes the folio's lock first, and then only tries freeze_sem.
+ * A migration comes with the folio's lock, and only tries invalidate_lock.
  * A freeze of several memories takes their locks in ascending mem->id, under
  * vmplat_freeze_order held shared, which exists to tell lockdep just that.
  */
@@ -30,6 +33,7 @@
 
 #include <linux/atomic.h>
 #include <linux/fs.h>
+#include <linux/interval_tree.h>
 #include <linux/kernel.h>
 #include <linux/list.h>
 #include <linux/list_lru.h>
@@ -71,6 +75,7 @@ struct vmplat_pool {
  * @max_pages: most pages its files may hold together, 0 for no limit
  * @used_pages: pages they hold
  * @pinnable: what kind of memory they are
+ * @huge: pages come in blocks where possible
  * @pool: for copies of them
  */
 struct vmplat_sb {
@@ -81,6 +86,7 @@ struct vmplat_sb {
 	kgid_t gid;
 	umode_t mode;
 	bool pinnable;
+	bool huge;
 };
 
 /*
@@ -103,6 +109,7 @@ struct vmplat_mem {
 	struct rw_semaphore freeze_sem;	/* writers shared, freezes exclusive */
 
 	bool pinnable;			/* from birth: no gate, see pinnable.c */
+	bool huge;			/* from birth: has @blocks */
 	bool unseen;			/* a second MMU may have written, and is gone */
 	atomic_long_t vma_sum;		/* over mappings, of a random number each */
 
@@ -132,6 +139,11 @@ struct vmplat_mem {
 	atomic64_t room_wait_ns;
 
 	struct vmplat_fill *fill;	/* set once, under @lock */
+
+	/* invalidate_lock; see block.c and pin.c */
+	unsigned long *blocks;		/* a bit for each that is in one piece */
+	struct rb_root_cached pins;	/* struct vmplat_pin */
+	unsigned int nr_pins;
 
 	u64 event_at;			/* @lock to write: @nr_dirty worth an event */
 	struct work_struct event_work;
@@ -165,14 +177,46 @@ bool vmplat_mem_has(struct vmplat_mem *mem, pgoff_t index);
 struct folio *vmplat_mem_folio_get(struct vmplat_mem *mem, pgoff_t index);
 int vmplat_mem_folio_add(struct vmplat_mem *mem, pgoff_t index,
 			 struct folio *folio, bool filling);
+int vmplat_mem_insert(struct vmplat_mem *mem, pgoff_t index, struct folio *folio);
 struct folio *vmplat_mem_folio_alloc(struct vmplat_mem *mem);
+pgoff_t vmplat_mem_next_absent(struct vmplat_mem *mem, pgoff_t index, pgoff_t end);
 pgoff_t vmplat_mem_next_present(struct vmplat_mem *mem, pgoff_t index);
 bool vmplat_mem_lock_folios(struct vmplat_mem *mem, pgoff_t *index, pgoff_t end);
 pgoff_t vmplat_mem_next(struct vmplat_mem *mem, pgoff_t index);
 
+/* ---- block.c: pages that follow each other in physical memory ------------- */
+
+#define VMPLAT_BLOCK_ORDER	(PMD_SHIFT - PAGE_SHIFT)
+#define VMPLAT_BLOCK_PAGES	(1UL << VMPLAT_BLOCK_ORDER)
+
+bool vmplat_block_make(struct vmplat_mem *mem, pgoff_t index);
+bool vmplat_block_whole(struct vmplat_mem *mem, pgoff_t index);
+void vmplat_block_break(struct vmplat_mem *mem, pgoff_t first, pgoff_t last);
+unsigned long vmplat_block_count(struct vmplat_mem *mem);
+
+/* ---- pin.c: pages that must stay ------------------------------------------ */
+
+/**
+ * struct vmplat_pin - pages of a memory that a device reaches
+ * @node: first and last; in mem->pins
+ * @write: it may write them
+ */
+struct vmplat_pin {
+	struct interval_tree_node node;
+	struct vmplat_mem *mem;
+	bool write;
+};
+
+int vmplat_pin_take(struct vmplat_pin *pin, struct vmplat_mem *mem,
+		     pgoff_t first, pgoff_t nr, bool write);
+void vmplat_pin_drop(struct vmplat_pin *pin);
+bool vmplat_pin_on(struct vmplat_mem *mem, pgoff_t first, pgoff_t last);
+void vmplat_pin_mark(struct vmplat_mem *mem, pgoff_t first, pgoff_t end);
+
 /* ---- dirty.c: what may have been written -------------------------------- */
 
 void vmplat_dirty_set(struct vmplat_mem *mem, pgoff_t index);
+void vmplat_dirty_set_range(struct vmplat_mem *mem, pgoff_t first, pgoff_t end);
 u64 vmplat_dirty_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
 			 bool strict);
 pgoff_t vmplat_dirty_next(struct vmplat_mem *mem, pgoff_t index);
@@ -273,6 +317,12 @@ void vmplat_view_describe(const struct vmplat_view *view,
 int vmplat_write_begin(struct vmplat_mem *mem, struct folio *folio);
 int vmplat_punch_begin(struct vmplat_mem *mem, pgoff_t first, pgoff_t nr);
 void vmplat_punch_end(struct vmplat_mem *mem);
+
+/* ---- domain.c ------------------------------------------------------------- */
+
+int vmplat_domain_create(struct vmplat_cmd *cmd);
+int vmplat_groups_init(void);
+void vmplat_groups_exit(void);
 
 /* ---- fill.c -------------------------------------------------------------- */
 

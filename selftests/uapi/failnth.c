@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "domain/edu.h"
 #include "mem/util.h"
 
 #define NR_PAGES 200
@@ -75,6 +76,7 @@ static bool injector_open(void)
 
 static struct {
 	int mem, second, log, view, fill, fill_mem, out;
+	int domain, pinnable;
 	char *map, *fill_map;
 	uint64_t bits[(NR_PAGES + 63) / 64];
 	struct vmplat_range ranges[8];
@@ -95,7 +97,7 @@ static uint64_t marks(void)
 static void fx_open(void)
 {
 	memset(&fx, 0, sizeof(fx));
-	fx.out = fx.view = fx.fill = -1;
+	fx.out = fx.view = fx.fill = fx.domain = fx.pinnable = -1;
 	fx.mem = need(mem_new(NR_PAGES * PAGE));
 	fx.second = need(mem_new(3 * PAGE));
 	fx.log = need(log_new(fx.mem, 0, 0));
@@ -115,6 +117,10 @@ static void fx_close(void)
 		close(fx.view);
 	if (fx.fill >= 0)
 		close(fx.fill);
+	if (fx.domain >= 0)
+		close(fx.domain);
+	if (fx.pinnable >= 0)
+		close(fx.pinnable);
 	close(fx.fill_mem);
 	close(fx.log);
 	close(fx.second);
@@ -131,6 +137,40 @@ static void with_fill(void)
 {
 	fx_open();
 	fx.fill = need(fill_new(fx.fill_mem));
+}
+
+#define DOMAIN_BYTES	(4UL << 20)
+
+static void with_domain(void)
+{
+	fx_open();
+	fx.pinnable = need(mem_new_kind(DOMAIN_BYTES, VMPLAT_MEM_F_PINNABLE | VMPLAT_MEM_F_HUGE));
+	/* blocks, a hole, a piece of a block */
+	need(fallocate(fx.pinnable, FALLOC_FL_KEEP_SIZE, 0, DOMAIN_BYTES));
+	need(fallocate(fx.pinnable, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 7 * PAGE, PAGE));
+	fx.domain = need(domain_new());
+}
+
+/* With @edu, if there is one: a page table, or what is to become one. */
+static struct edu edu;
+
+static void with_attached(void)
+{
+	with_domain();
+	if (edu.bar)
+		need(domain_attach(fx.domain, edu.id, 0));
+}
+
+static void with_mapping(void)
+{
+	with_domain();
+	need(domain_map(fx.domain, RW, fx.pinnable, PAGE, 0, DOMAIN_BYTES));
+}
+
+static bool domain_is(uint64_t nr_mappings)
+{
+	return domain_status(fx.domain).out_nr_mappings == nr_mappings &&
+	       fdinfo(fx.pinnable, "vmplat-pins") == (int64_t)nr_mappings;
 }
 
 /* ---- operations --------------------------------------------------------- */
@@ -179,6 +219,31 @@ static int op_commit(void)
 		return -1;
 	fx.marks = 0;
 	return 0;
+}
+
+static int op_domain_create(void) { return fx.out = domain_new(); }
+static int op_unmap(void) { return domain_unmap(fx.domain, PAGE, DOMAIN_BYTES) == 1 ? 0 : -1; }
+static bool none_or_mapped(void) { return domain_is(0) || domain_is(1); }
+static bool none_or_attached(void) { return domain_status(fx.domain).out_nr_quarantined == 0; }
+
+static int op_map(void)
+{
+	return domain_map(fx.domain, RW, fx.pinnable, PAGE, 0, DOMAIN_BYTES);
+}
+
+static int op_attach(void)
+{
+	return edu.bar ? domain_attach(fx.domain, edu.id, 0) : 0;
+}
+
+static int op_regions(void)
+{
+	struct vmplat_domain_region list[8];
+	struct vmplat_domain_regions arg = {
+		.size = sizeof(arg), .buf = (uintptr_t)list, .nr = ARRAY_SIZE(list),
+	};
+
+	return ioctl(fx.domain, VMPLAT_DOMAIN_REGIONS, &arg);
 }
 
 static int op_put(void)
@@ -330,6 +395,12 @@ static const struct test {
 	{ "O_TMPFILE", fs_setup, op_tmpfile },
 	{ "mkdir", fs_setup, op_mkdir },
 	{ "mount", mount_setup, op_mount, NULL, mount_teardown },
+	{ "DOMAIN_CREATE", with_domain, op_domain_create },
+	{ "DOMAIN_MAP", with_domain, op_map, none_or_mapped },
+	{ "DOMAIN_MAP of an attached one", with_attached, op_map, none_or_mapped },
+	{ "DOMAIN_UNMAP", with_mapping, op_unmap, none_or_mapped },
+	{ "DOMAIN_ATTACH", with_mapping, op_attach, none_or_attached },
+	{ "DOMAIN_REGIONS", with_attached, op_regions },
 };
 
 static bool sane_errno(int err)
@@ -399,6 +470,7 @@ int main(void)
 	dev_open();
 	if (!injector_open())
 		skip_all("this kernel has no fault injection");
+	edu_open(&edu);
 	dir = fs_mount("");
 	if (!dir)
 		bail("mount");

@@ -60,3 +60,25 @@ AT(vmplat_fill_put, first, 8);
 AT(vmplat_fill_put, out_done, 32);
 SIZE(vmplat_fill_end, 8);
 SIZE(vmplat_fill_status, 40);
+
+SIZE(vmplat_pci_hold, 28);
+AT(vmplat_pci_hold, out_fd, 16);
+
+SIZE(vmplat_domain_create, 16);
+SIZE(vmplat_domain_attach, 72);
+AT(vmplat_domain_attach, function, 8);
+AT(vmplat_domain_attach, out_blocker, 24);
+AT(vmplat_domain_attach, out_driver, 40);
+SIZE(vmplat_domain_detach, 16);
+SIZE(vmplat_domain_map, 40);
+AT(vmplat_domain_map, iova, 16);
+AT(vmplat_domain_map, bytes, 32);
+SIZE(vmplat_domain_unmap, 40);
+AT(vmplat_domain_unmap, out_bytes, 32);
+SIZE(vmplat_domain_query, 56);
+AT(vmplat_domain_query, out_prot, 48);
+SIZE(vmplat_domain_region, 24);
+SIZE(vmplat_domain_regions, 32);
+AT(vmplat_domain_regions, out_nr, 20);
+SIZE(vmplat_domain_status, 72);
+AT(vmplat_domain_status, out_nr_attached, 64);

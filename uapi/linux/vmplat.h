@@ -2,19 +2,22 @@
 /*
  * vmplat: guest memory as a file, and its past as files too.
  *
- * Three objects, each a file descriptor, so that lifetime, hand-over
+ * Four objects, each a file descriptor, so that lifetime, hand-over
  * (SCM_RIGHTS), permission and clean-up after kill -9 are the kernel's own:
  *
  *   memory  a regular file of guest memory: VMPLAT_MEM_CREATE, or any file of a
  *           mounted vmplatfs
  *   log     a cursor on a memory: "what may have changed since I last asked"
  *   view    one frozen instant of one or several memories, read like a file
+ *   domain  an address space in which devices see ranges of memories
  *
  * Changelog
  *   1  memory, log, view
  *   2  demand filling (VMPLAT_FILL_*)
  *   3  pinnable memory (VMPLAT_MEM_F_PINNABLE)
  *   4  holds on PCI functions (VMPLAT_PCI_HOLD)
+ *   5  memory in blocks of 2 MiB (VMPLAT_MEM_F_HUGE), IOMMU domains (VMPLAT_DOMAIN_*);
+ *      what is mapped into a domain cannot be punched out: EBUSY
  */
 #ifndef _UAPI_LINUX_VMPLAT_H
 #define _UAPI_LINUX_VMPLAT_H
@@ -23,7 +26,7 @@
 #include <linux/types.h>
 
 /* VMPLAT_ABI - counts up with each entry of the changelog above. */
-#define VMPLAT_ABI		4
+#define VMPLAT_ABI		5
 
 /**
  * DOC: Calling convention
@@ -63,6 +66,7 @@ enum {
 	VMPLAT_CMD_VIEW_CREATE	= 0x03,
 	VMPLAT_CMD_FILL_CREATE	= 0x04,
 	VMPLAT_CMD_PCI_HOLD	= 0x05,
+	VMPLAT_CMD_DOMAIN_CREATE = 0x06,
 
 	VMPLAT_CMD_LOG_FETCH	= 0x20,
 	VMPLAT_CMD_LOG_END	= 0x21,
@@ -75,6 +79,14 @@ enum {
 	VMPLAT_CMD_FILL_PUT	= 0x60,
 	VMPLAT_CMD_FILL_END	= 0x61,
 	VMPLAT_CMD_FILL_STATUS	= 0x62,
+
+	VMPLAT_CMD_DOMAIN_ATTACH = 0x80,
+	VMPLAT_CMD_DOMAIN_DETACH = 0x81,
+	VMPLAT_CMD_DOMAIN_MAP	= 0x82,
+	VMPLAT_CMD_DOMAIN_UNMAP	= 0x83,
+	VMPLAT_CMD_DOMAIN_QUERY	= 0x84,
+	VMPLAT_CMD_DOMAIN_REGIONS = 0x85,
+	VMPLAT_CMD_DOMAIN_STATUS = 0x86,
 };
 
 /* VMPLAT_ID_BYTES - length of the labels that tie increments to a base. */
@@ -88,6 +100,8 @@ enum {
  * @VMPLAT_CAP_FILL: demand filling
  * @VMPLAT_CAP_PINNABLE: pinnable memory
  * @VMPLAT_CAP_PCI_HOLD: holds on PCI functions
+ * @VMPLAT_CAP_HUGE: memory in blocks of 2 MiB
+ * @VMPLAT_CAP_DOMAIN: IOMMU domains; whether there is an IOMMU, an attach tells
  */
 enum vmplat_cap {
 	VMPLAT_CAP_MEM		= 1ULL << 0,
@@ -96,6 +110,8 @@ enum vmplat_cap {
 	VMPLAT_CAP_FILL		= 1ULL << 3,
 	VMPLAT_CAP_PINNABLE	= 1ULL << 4,
 	VMPLAT_CAP_PCI_HOLD	= 1ULL << 5,
+	VMPLAT_CAP_HUGE		= 1ULL << 6,
+	VMPLAT_CAP_DOMAIN	= 1ULL << 7,
 };
 
 /**
@@ -129,9 +145,15 @@ struct vmplat_info {
  *	each time, and, while a process that maps the memory has a second MMU (is a
  *	KVM VMM), all pages that exist. The mount option "pinnable" makes every file
  *	of a vmplatfs so.
+ * @VMPLAT_MEM_F_HUGE: the first touch of an empty, aligned 2 MiB makes all of its pages,
+ *	from one piece of physical memory where the kernel has one to spare: an
+ *	IOMMU then maps it with one entry. To logs, views of its content and the cgroup
+ *	they are pages of 4 KiB as ever. Only with PINNABLE, else EINVAL; the
+ *	mount option "huge" does the same.
  */
 enum vmplat_mem_create_flags {
 	VMPLAT_MEM_F_PINNABLE	= 1 << 0,
+	VMPLAT_MEM_F_HUGE	= 1 << 1,
 };
 
 /**
@@ -580,6 +602,322 @@ struct vmplat_pci_hold {
 };
 
 #define VMPLAT_PCI_HOLD		_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_PCI_HOLD)
+/* VMPLAT_DOMAIN_MAX_GROUPS - most IOMMU groups of one domain. */
+#define VMPLAT_DOMAIN_MAX_GROUPS	64
+
+/**
+ * struct vmplat_domain_create - VMPLAT_DOMAIN_CREATE on /dev/vmplat
+ * @size: sizeof(struct vmplat_domain_create)
+ * @flags: must be 0
+ * @out_fd: new descriptor, close-on-exec
+ * @__reserved: must be 0
+ *
+ * An empty address space for devices. Memory may be mapped before the first device
+ * is attached: it then sees all of it at once. When the last descriptor is
+ * closed, by kill -9 as well, its devices are cut off from its memory, their bus
+ * mastering is switched off and they are the host's again; nothing stays mapped.
+ */
+struct vmplat_domain_create {
+	__u32 size;
+	__u32 flags;
+	__s32 out_fd;
+	__u32 __reserved;
+};
+
+#define VMPLAT_DOMAIN_CREATE	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_DOMAIN_CREATE)
+
+/**
+ * enum vmplat_domain_attach_flags - &vmplat_domain_attach.flags
+ * @VMPLAT_DOMAIN_ATTACH_F_QUARANTINE: take the group and block its DMA, no more
+ * @VMPLAT_DOMAIN_ATTACH_F_UNSAFE_INTERRUPTS: though the host does not isolate
+ *	interrupts, so that whoever drives the device can raise any of the
+ *	host's by a write to the right address
+ */
+enum vmplat_domain_attach_flags {
+	VMPLAT_DOMAIN_ATTACH_F_QUARANTINE		= 1 << 0,
+	VMPLAT_DOMAIN_ATTACH_F_UNSAFE_INTERRUPTS	= 1 << 1,
+};
+
+/**
+ * enum vmplat_domain_why - &vmplat_domain_attach.out_why
+ * @VMPLAT_DOMAIN_WHY_NONE: the errno says it all
+ * @VMPLAT_DOMAIN_WHY_DRIVER: EBUSY, a function of the group has a driver of the host:
+ *	@out_blocker and @out_driver
+ * @VMPLAT_DOMAIN_WHY_OWNED: EBUSY, a VFIO user or another domain has the group
+ * @VMPLAT_DOMAIN_WHY_INTERRUPTS: EPERM, interrupts are not isolated
+ * @VMPLAT_DOMAIN_WHY_COHERENCE: EPERM, its DMA would not see the CPUs' caches
+ * @VMPLAT_DOMAIN_WHY_FIRMWARE: EPERM, the firmware wants memory of its own to stay
+ *	within the device's reach
+ * @VMPLAT_DOMAIN_WHY_IOMMU: EXDEV, the group is behind another kind of IOMMU than those
+ *	attached before, or behind one that cannot map pages of the host's size
+ * @VMPLAT_DOMAIN_WHY_RESERVED: EADDRNOTAVAIL, a mapping is where this group cannot
+ *	have one
+ */
+enum vmplat_domain_why {
+	VMPLAT_DOMAIN_WHY_NONE		= 0,
+	VMPLAT_DOMAIN_WHY_DRIVER	= 1,
+	VMPLAT_DOMAIN_WHY_OWNED		= 2,
+	VMPLAT_DOMAIN_WHY_INTERRUPTS	= 3,
+	VMPLAT_DOMAIN_WHY_COHERENCE	= 4,
+	VMPLAT_DOMAIN_WHY_FIRMWARE	= 5,
+	VMPLAT_DOMAIN_WHY_IOMMU		= 6,
+	VMPLAT_DOMAIN_WHY_RESERVED	= 7,
+};
+
+/**
+ * struct vmplat_domain_attach - VMPLAT_DOMAIN_ATTACH on a domain
+ * @size: sizeof(struct vmplat_domain_attach)
+ * @flags: &enum vmplat_domain_attach_flags
+ * @function: a PCI function, domain << 16 | bus << 8 | devfn as in its events
+ * @out_group: number of its IOMMU group
+ * @out_nr_devices: functions in that group; all of them are attached
+ * @out_blocker: the function that is in the way, see @out_why
+ * @out_why: &enum vmplat_domain_why; all outputs are also there after an error
+ * @__reserved: must be 0
+ * @out_driver: its driver, or empty
+ *
+ * From now on the group sees what is mapped in this domain, and nothing else. Its
+ * functions have no driver, or one that leaves DMA to others (vfio-pci), as long as
+ * the domain has them; no other driver can bind. A quarantined group of
+ * this domain is attached again.
+ *
+ * EPERM: the caller lacks CAP_SYS_ADMIN (an open domain may be passed on to who
+ * lacks it), or see @out_why, as for EBUSY, EXDEV and EADDRNOTAVAIL; ENODEV: no such
+ * function; ENXIO: it is behind no IOMMU; EALREADY: its group is in this state;
+ * ENOSPC: the domain has VMPLAT_DOMAIN_MAX_GROUPS; EAGAIN: some function is being
+ * unplugged at this moment.
+ */
+struct vmplat_domain_attach {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 function;
+	__u32 out_group;
+	__u32 out_nr_devices;
+	__aligned_u64 out_blocker;
+	__u32 out_why;
+	__u32 __reserved;
+	__u8 out_driver[32];
+};
+
+#define VMPLAT_DOMAIN_ATTACH	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_DOMAIN_ATTACH)
+
+/**
+ * enum vmplat_domain_detach_flags - &vmplat_domain_detach.flags
+ * @VMPLAT_DOMAIN_DETACH_F_RELEASE: give the group back to the host, with its bus
+ *	mastering switched off
+ */
+enum vmplat_domain_detach_flags {
+	VMPLAT_DOMAIN_DETACH_F_RELEASE	= 1 << 0,
+};
+
+/**
+ * struct vmplat_domain_detach - VMPLAT_DOMAIN_DETACH on a domain
+ * @size: sizeof(struct vmplat_domain_detach)
+ * @flags: &enum vmplat_domain_detach_flags
+ * @function: any PCI function of the group
+ *
+ * The group's DMA is blocked: it is in quarantine, still the domain's, and nobody
+ * else's, until it is released or the domain is closed. A function that is unplugged
+ * takes its group along when it was the last of it.
+ *
+ * ENOENT: the group is not this domain's; EALREADY: it is in quarantine; ENODEV:
+ * no such function.
+ */
+struct vmplat_domain_detach {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 function;
+};
+
+#define VMPLAT_DOMAIN_DETACH	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_DOMAIN_DETACH)
+
+/**
+ * enum vmplat_domain_map_flags - &vmplat_domain_map.flags; at least one
+ * @VMPLAT_DOMAIN_MAP_F_READ: devices may read it; @mem_fd is open for reading
+ * @VMPLAT_DOMAIN_MAP_F_WRITE: devices may write it; @mem_fd is open for writing
+ */
+enum vmplat_domain_map_flags {
+	VMPLAT_DOMAIN_MAP_F_READ	= 1 << 0,
+	VMPLAT_DOMAIN_MAP_F_WRITE	= 1 << 1,
+};
+
+/**
+ * struct vmplat_domain_map - VMPLAT_DOMAIN_MAP on a domain
+ * @size: sizeof(struct vmplat_domain_map)
+ * @flags: &enum vmplat_domain_map_flags
+ * @mem_fd: a pinnable memory; not needed any more afterwards
+ * @__reserved: must be 0
+ * @iova: where devices see it; this and the following in bytes, multiples of the
+ *	page size
+ * @mem_offset: first byte of the memory
+ * @bytes: how much, not 0
+ *
+ * Pages that do not exist are made; those that a fill still misses are waited
+ * for. All of them stay as long as the mapping: punching one out is EBUSY, they
+ * are not migrated, and the memory is kept though every descriptor of it be
+ * closed. They count against RLIMIT_MEMLOCK of the calling process, unless it has
+ * CAP_IPC_LOCK, once for each mapping.
+ *
+ * What devices may write is reported by every fetch of a log, and by the first after
+ * it was unmapped, as nobody knows what they did write.
+ *
+ * EOPNOTSUPP: the memory is not pinnable; EEXIST: something is mapped there;
+ * EADDRNOTAVAIL: a part is reserved (VMPLAT_DOMAIN_REGIONS) or beyond what the
+ * IOMMU can address (VMPLAT_DOMAIN_STATUS); EDQUOT: over RLIMIT_MEMLOCK; ENOSPC: too
+ * many mappings (module parameter domain_mappings), or the file system is full;
+ * ERANGE: beyond the end of the memory; EIO: pages are missing and their filler
+ * is gone.
+ */
+struct vmplat_domain_map {
+	__u32 size;
+	__u32 flags;
+	__s32 mem_fd;
+	__u32 __reserved;
+	__aligned_u64 iova;
+	__aligned_u64 mem_offset;
+	__aligned_u64 bytes;
+};
+
+#define VMPLAT_DOMAIN_MAP	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_DOMAIN_MAP)
+
+/**
+ * enum vmplat_domain_unmap_flags - &vmplat_domain_unmap.flags
+ * @VMPLAT_DOMAIN_UNMAP_F_ALL: everything there is; @iova and @bytes are 0
+ */
+enum vmplat_domain_unmap_flags {
+	VMPLAT_DOMAIN_UNMAP_F_ALL	= 1 << 0,
+};
+
+/**
+ * struct vmplat_domain_unmap - VMPLAT_DOMAIN_UNMAP on a domain
+ * @size: sizeof(struct vmplat_domain_unmap)
+ * @flags: &enum vmplat_domain_unmap_flags
+ * @iova: first byte; a multiple of the page size, as @bytes
+ * @bytes: how much, not 0
+ * @out_nr: mappings that are gone
+ * @out_bytes: what they covered
+ *
+ * Every mapping within the range goes. When this returns no device reaches its
+ * pages any more. EINVAL: the range would cut a mapping in two; ENOENT: nothing is
+ * mapped there.
+ */
+struct vmplat_domain_unmap {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 iova;
+	__aligned_u64 bytes;
+	__aligned_u64 out_nr;
+	__aligned_u64 out_bytes;
+};
+
+#define VMPLAT_DOMAIN_UNMAP	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_DOMAIN_UNMAP)
+
+/**
+ * struct vmplat_domain_query - VMPLAT_DOMAIN_QUERY on a domain: the next mapping
+ * @size: sizeof(struct vmplat_domain_query)
+ * @flags: must be 0
+ * @iova: the first mapping that ends here or behind
+ * @out_iova: where it begins
+ * @out_bytes: its length
+ * @out_mem_offset: which byte of the memory is there
+ * @out_mem_id: the id of the memory, as in events and its fdinfo
+ * @out_prot: &enum vmplat_domain_map_flags
+ * @__reserved: must be 0
+ *
+ * ENOENT: there is none.
+ */
+struct vmplat_domain_query {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 iova;
+	__aligned_u64 out_iova;
+	__aligned_u64 out_bytes;
+	__aligned_u64 out_mem_offset;
+	__aligned_u64 out_mem_id;
+	__u32 out_prot;
+	__u32 __reserved;
+};
+
+#define VMPLAT_DOMAIN_QUERY	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_DOMAIN_QUERY)
+
+/**
+ * enum vmplat_domain_region_type - &vmplat_domain_region.type
+ * @VMPLAT_DOMAIN_REGION_RESERVED: other hardware answers there
+ * @VMPLAT_DOMAIN_REGION_MSI: writes there are interrupts
+ * @VMPLAT_DOMAIN_REGION_DIRECT: memory that the firmware shares with the device
+ */
+enum vmplat_domain_region_type {
+	VMPLAT_DOMAIN_REGION_RESERVED	= 1,
+	VMPLAT_DOMAIN_REGION_MSI	= 2,
+	VMPLAT_DOMAIN_REGION_DIRECT	= 3,
+};
+
+/**
+ * struct vmplat_domain_region - addresses at which nothing can be mapped
+ * @first: first byte
+ * @last: last byte
+ * @group: the IOMMU group on whose account
+ * @type: &enum vmplat_domain_region_type
+ */
+struct vmplat_domain_region {
+	__aligned_u64 first;
+	__aligned_u64 last;
+	__u32 group;
+	__u32 type;
+};
+
+/**
+ * struct vmplat_domain_regions - VMPLAT_DOMAIN_REGIONS on a domain
+ * @size: sizeof(struct vmplat_domain_regions)
+ * @flags: must be 0
+ * @buf: pointer to an array of &struct vmplat_domain_region
+ * @nr: entries of it
+ * @out_nr: regions of all groups of the domain, quarantined ones included
+ * @__reserved: must be 0
+ *
+ * EMSGSIZE: @out_nr do not fit, nothing was written to @buf.
+ */
+struct vmplat_domain_regions {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 buf;
+	__u32 nr;
+	__u32 out_nr;
+	__aligned_u64 __reserved;
+};
+
+#define VMPLAT_DOMAIN_REGIONS	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_DOMAIN_REGIONS)
+
+/**
+ * struct vmplat_domain_status - VMPLAT_DOMAIN_STATUS on a domain
+ * @size: sizeof(struct vmplat_domain_status)
+ * @flags: must be 0
+ * @out_id: the id of the domain in events
+ * @out_nr_mappings: mappings there are
+ * @out_max_mappings: most there can be
+ * @out_bytes: how much they cover
+ * @out_iova_first: what the IOMMU can address; before the first attach, everything
+ * @out_iova_last: last byte of it
+ * @out_page_sizes: sum of the sizes the IOMMU can map with one entry; 0 before the
+ *	first attach
+ * @out_nr_attached: groups that see them
+ * @out_nr_quarantined: groups that see nothing
+ */
+struct vmplat_domain_status {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 out_id;
+	__aligned_u64 out_nr_mappings;
+	__aligned_u64 out_max_mappings;
+	__aligned_u64 out_bytes;
+	__aligned_u64 out_iova_first;
+	__aligned_u64 out_iova_last;
+	__aligned_u64 out_page_sizes;
+	__u32 out_nr_attached;
+	__u32 out_nr_quarantined;
+};
+
+#define VMPLAT_DOMAIN_STATUS	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_DOMAIN_STATUS)
 
 /* VMPLATFS_MAGIC - statfs(2) f_type of vmplatfs, "VMPL". */
 #define VMPLATFS_MAGIC		0x564d504c

@@ -36,7 +36,7 @@
  *   never used twice.
  * @VMPLAT_CLASS_LOG: Dirty logs.
  * @VMPLAT_CLASS_VIEW: Frozen views.
- * @VMPLAT_CLASS_DOMAIN: IOMMU domains; reserved.
+ * @VMPLAT_CLASS_DOMAIN: IOMMU domains of this module.
  * @VMPLAT_CLASS_VM: Virtual machines, reported by what runs them.
  */
 enum vmplat_class {
@@ -75,6 +75,11 @@ enum vmplat_class {
  * @VMPLAT_ACTION_OPEN: A process has opened the device.
  * @VMPLAT_ACTION_ASK: That process is asked to let go of the device.
  * @VMPLAT_ACTION_CLOSE: It has let go.
+ * @VMPLAT_ACTION_ATTACH: A group of devices sees what is mapped in the domain.
+ * @VMPLAT_ACTION_DETACH: A group of devices sees nothing any more, or is no
+ *   longer the domain's.
+ * @VMPLAT_ACTION_MAPPINGS_HIGH: A domain has three quarters of the mappings it
+ *   can have.
  */
 enum vmplat_action {
 	VMPLAT_ACTION_ADD = 1,
@@ -90,6 +95,9 @@ enum vmplat_action {
 	VMPLAT_ACTION_OPEN,
 	VMPLAT_ACTION_ASK,
 	VMPLAT_ACTION_CLOSE,
+	VMPLAT_ACTION_ATTACH,
+	VMPLAT_ACTION_DETACH,
+	VMPLAT_ACTION_MAPPINGS_HIGH,
 
 	/* private: */
 	__VMPLAT_ACTION_MAX,
@@ -171,6 +179,7 @@ enum vmplat_nl_message {
 	VMPLAT_NL_A_LOG,
 	VMPLAT_NL_A_VIEW,
 	VMPLAT_NL_A_VM,
+	VMPLAT_NL_A_DOMAIN,
 
 	__VMPLAT_NL_A_MAX,
 	VMPLAT_NL_A_MAX = (__VMPLAT_NL_A_MAX - 1)
@@ -288,6 +297,15 @@ enum vmplat_nl_vm {
 
 	__VMPLAT_NL_VM_MAX,
 	VMPLAT_NL_VM_MAX = (__VMPLAT_NL_VM_MAX - 1)
+};
+
+enum vmplat_nl_domain {
+	VMPLAT_NL_DOMAIN_GROUP = 1,
+	VMPLAT_NL_DOMAIN_QUARANTINED,
+	VMPLAT_NL_DOMAIN_MAPPINGS_HIGH,
+
+	__VMPLAT_NL_DOMAIN_MAX,
+	VMPLAT_NL_DOMAIN_MAX = (__VMPLAT_NL_DOMAIN_MAX - 1)
 };
 
 enum vmplat_nl_cmd {

@@ -29,6 +29,8 @@ static const struct {
 	{ VMPLAT_CAP_FILL,	"fill",		"demand filling" },
 	{ VMPLAT_CAP_PINNABLE,	"pinnable",	"memory that devices may pin" },
 	{ VMPLAT_CAP_PCI_HOLD,	"pci-hold",	"holds on PCI functions" },
+	{ VMPLAT_CAP_HUGE,	"huge",		"memory in blocks of 2 MiB" },
+	{ VMPLAT_CAP_DOMAIN,	"domain",	"IOMMU domains" },
 };
 #define NR_CAPS (sizeof(caps) / sizeof(caps[0]))
 

@@ -16,11 +16,11 @@
 
 /* ---- groups ------------------------------------------------------------ */
 
-static enum vmplat_domain domain_of(const char *type)
+static enum vmplat_domain_type domain_of(const char *type)
 {
 	static const struct {
 		const char *name;
-		enum vmplat_domain domain;
+		enum vmplat_domain_type domain;
 	} known[] = {
 		{ "identity", VMPLAT_DOMAIN_IDENTITY }, { "DMA", VMPLAT_DOMAIN_DMA },
 		{ "DMA-FQ", VMPLAT_DOMAIN_DMA_FQ }, { "unmanaged", VMPLAT_DOMAIN_UNMANAGED },
@@ -171,7 +171,7 @@ static const struct vmplat_iommu *emulated_amd(struct vmplat_devs *devs)
 	return NULL;
 }
 
-static size_t groups_with(const struct vmplat_devs *devs, enum vmplat_domain domain)
+static size_t groups_with(const struct vmplat_devs *devs, enum vmplat_domain_type domain)
 {
 	size_t nr = 0;
 

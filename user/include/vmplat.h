@@ -175,6 +175,53 @@ int vmplat_fill_put(struct vmplat_fill *fill, uint64_t first, uint64_t nr_pages,
 int vmplat_fill_end(struct vmplat_fill *fill);
 int vmplat_fill_query(struct vmplat_fill *fill, struct vmplat_fill_status *st);
 
+/* ---- IOMMU domains ------------------------------------------------------- */
+
+struct vmplat_domain;
+
+/** vmplat_domain_new - an address space for devices, empty */
+int vmplat_domain_new(struct vmplat_domain **domain, struct vmplat *dev);
+/** vmplat_domain_from_fd - take a domain received from another process; takes over @fd */
+int vmplat_domain_from_fd(struct vmplat_domain **domain, int fd);
+/** vmplat_domain_close - with the last descriptor of it, its devices are the host's again */
+void vmplat_domain_close(struct vmplat_domain *domain);
+int vmplat_domain_fd(const struct vmplat_domain *domain);
+/**
+ * vmplat_domain_attach - have a device, and all of its IOMMU group, see what is mapped
+ * @address: a PCI function, DDDD:BB:SS.F
+ * @flags: &enum vmplat_domain_attach_flags
+ *
+ * Needs CAP_SYS_ADMIN. The sentence of an error names who is in the way.
+ */
+int vmplat_domain_attach(struct vmplat_domain *domain, const char *address, uint32_t flags);
+/**
+ * vmplat_domain_detach - block its group's DMA, or give the group back
+ * @flags: &enum vmplat_domain_detach_flags
+ */
+int vmplat_domain_detach(struct vmplat_domain *domain, const char *address, uint32_t flags);
+/**
+ * vmplat_domain_map - have devices see a part of a pinnable memory
+ * @iova: where; this and the following in bytes, multiples of the page size
+ * @offset: which byte of the memory is there
+ * @prot: &enum vmplat_domain_map_flags
+ */
+int vmplat_domain_map(struct vmplat_domain *domain, uint64_t iova, struct vmplat_mem *mem,
+		      uint64_t offset, uint64_t bytes, uint32_t prot);
+/** vmplat_domain_unmap - all mappings within a range; returns how many bytes they had */
+int64_t vmplat_domain_unmap(struct vmplat_domain *domain, uint64_t iova, uint64_t bytes);
+int64_t vmplat_domain_unmap_all(struct vmplat_domain *domain);
+/**
+ * vmplat_domain_next - the first mapping that ends at @iova or behind
+ *
+ * Returns 1, or 0 if there is none.
+ */
+int vmplat_domain_next(struct vmplat_domain *domain, uint64_t iova,
+		       struct vmplat_domain_query *mapping);
+/** vmplat_domain_reserved - where nothing can be mapped; returns how many regions */
+int64_t vmplat_domain_reserved(struct vmplat_domain *domain,
+			       struct vmplat_domain_region *regions, size_t nr);
+int vmplat_domain_query(struct vmplat_domain *domain, struct vmplat_domain_status *st);
+
 /* ---- boot images --------------------------------------------------------- */
 
 struct vmplat_image;

@@ -87,8 +87,8 @@ const char *vmplat_severity_name(enum vmplat_severity severity);
 
 /* ---- IOMMU ------------------------------------------------------------- */
 
-/** enum vmplat_domain - how the DMA of a group's host drivers is treated: the group's type */
-enum vmplat_domain {
+/** enum vmplat_domain_type - how the DMA of a group's host drivers is treated: the group's type */
+enum vmplat_domain_type {
 	VMPLAT_DOMAIN_UNKNOWN,
 	VMPLAT_DOMAIN_IDENTITY,		/* passes untranslated */
 	VMPLAT_DOMAIN_DMA,		/* translated, unmapped at once */
@@ -106,7 +106,7 @@ struct vmplat_reserved {
 /** struct vmplat_group - an IOMMU group: what can only be given away together */
 struct vmplat_group {
 	unsigned int id;
-	enum vmplat_domain domain;
+	enum vmplat_domain_type domain;
 	const char *type;			/* as the kernel spells it */
 	const struct vmplat_pci *const *members;
 	size_t nr_members;

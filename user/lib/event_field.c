@@ -113,6 +113,12 @@ static const struct attr vm_attrs[] = {
 	[VMPLAT_NL_VM_REASON] = STRING("reason"),
 };
 
+static const struct attr domain_attrs[] = {
+	[VMPLAT_NL_DOMAIN_GROUP] = LIST("group"),
+	[VMPLAT_NL_DOMAIN_QUARANTINED] = LIST("quarantined"),
+	[VMPLAT_NL_DOMAIN_MAPPINGS_HIGH] = FLAG("mappings-high"),
+};
+
 static const struct {
 	const char *name;
 	const struct attr *attrs;
@@ -126,7 +132,7 @@ static const struct {
 	[VMPLAT_CLASS_MEM] = { "mem", mem_attrs, SIZE(mem_attrs) },
 	[VMPLAT_CLASS_LOG] = { "log", log_attrs, SIZE(log_attrs) },
 	[VMPLAT_CLASS_VIEW] = { "view", view_attrs, SIZE(view_attrs) },
-	[VMPLAT_CLASS_DOMAIN] = { "domain", NULL, 0 },
+	[VMPLAT_CLASS_DOMAIN] = { "domain", domain_attrs, SIZE(domain_attrs) },
 	[VMPLAT_CLASS_VM] = { "vm", vm_attrs, SIZE(vm_attrs) },
 };
 
@@ -137,6 +143,8 @@ static const char *const actions[] = {
 	[VMPLAT_ACTION_OFFLINE] = "offline", [VMPLAT_ACTION_THRESHOLD] = "threshold",
 	[VMPLAT_ACTION_SIDE_HIGH] = "side-high", [VMPLAT_ACTION_BROKEN] = "broken",
 	[VMPLAT_ACTION_OPEN] = "open", [VMPLAT_ACTION_ASK] = "ask", [VMPLAT_ACTION_CLOSE] = "close",
+	[VMPLAT_ACTION_ATTACH] = "attach", [VMPLAT_ACTION_DETACH] = "detach",
+	[VMPLAT_ACTION_MAPPINGS_HIGH] = "mappings-high",
 };
 
 API const char *vmplat_class_name(uint32_t class_)

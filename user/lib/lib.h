@@ -37,6 +37,10 @@ struct vmplat_fill {
 	size_t page_bytes;
 };
 
+struct vmplat_domain {
+	int fd;
+};
+
 #define lib_error(err, ...)	vmplat_error_set(err, __VA_ARGS__)
 
 /*

@@ -53,6 +53,7 @@ API enum vmplat_code vmplat_code_of(int err)
 	case ENOTDIR:
 		return VMPLAT_NOT_FOUND;
 	case EEXIST:
+	case EALREADY:
 	case ENOTEMPTY:
 		return VMPLAT_EXISTS;
 	case EACCES:
@@ -78,6 +79,7 @@ API enum vmplat_code vmplat_code_of(int err)
 	case EOPNOTSUPP:
 	case ENOTTY:
 	case ENOSYS:
+	case EXDEV:
 	case E2BIG:
 		return VMPLAT_UNSUPPORTED;
 	case EMEDIUMTYPE:
@@ -86,6 +88,7 @@ API enum vmplat_code vmplat_code_of(int err)
 		return VMPLAT_WRONG_OBJECT;
 	case ERANGE:
 	case EOVERFLOW:
+	case EADDRNOTAVAIL:
 		return VMPLAT_RANGE;
 	case EBADMSG:
 	case EILSEQ:
