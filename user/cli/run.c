@@ -14,6 +14,7 @@
 #include "run/client.h"
 #include "run/config.h"
 #include "run/input.h"
+#include "run/qemu_args.h"
 #include "run/serve.h"
 #include "settings.h"
 
@@ -175,11 +176,76 @@ static char *join(const char *a, const char *b)
 static int make_cmdline(struct launch *l)
 {
 	bool console = has_word(l->cmdline, "console=") || has_word(l->append, "console=");
-	char *text = join(console ? "" : "console=ttyS0", l->cmdline);
+	char word[32], *text;
 
+	snprintf(word, sizeof(word), "console=%s", qemu_console(l->cfg.arch));
+	text = join(console ? "" : word, l->cmdline);
 	l->cfg.cmdline = text ? join(text, l->append) : NULL;
 	free(text);
 	return l->cfg.cmdline ? CLI_OK : cli_fail("out of memory");
+}
+
+/* ---- of what architecture ------------------------------------------------------- */
+
+/* false: nothing that says so */
+static bool arch_of_image(const struct vmplat_image *img, enum vm_arch *arch)
+{
+	switch (vmplat_image_kind(img)) {
+	case VMPLAT_IMAGE_BZIMAGE:
+		*arch = VM_ARCH_X86_64;
+		return true;
+	case VMPLAT_IMAGE_ARM64:
+		*arch = VM_ARCH_AARCH64;
+		return true;
+	case VMPLAT_IMAGE_RISCV:
+		*arch = VM_ARCH_RISCV64;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int read_kernel(const struct launch *l, struct vmplat_image **img)
+{
+	const char *why;
+	struct input in;
+	uint8_t *buf;
+	int rc = CLI_OK;
+
+	if (input_open(&in, l->cfg.iso, l->cfg.kernel, &why))
+		return cli_fail("kernel %s: %s", l->cfg.kernel, why);
+	buf = malloc(in.bytes + 1);
+	if (!buf)
+		rc = cli_fail("kernel %s: it does not fit into memory", l->cfg.kernel);
+	else if (input_read(&in, buf, &why))
+		rc = cli_fail("kernel %s: %s", l->cfg.kernel, why);
+	else if (vmplat_image_from_bytes(img, buf, in.bytes, 0))
+		rc = cli_fail("kernel %s: %s", l->cfg.kernel, vmplat_last_error());
+	free(buf);
+	input_close(&in);
+	return rc;
+}
+
+/* The kernel says it, unless it was said. */
+static int find_arch(struct launch *l)
+{
+	struct vmplat_image *img;
+	enum vm_arch arch;
+	const char *why;
+	bool known;
+	int rc = read_kernel(l, &img);
+
+	if (rc)
+		return rc;
+	known = arch_of_image(img, &arch);
+	vmplat_image_close(img);
+	if (known && l->arch_given && arch != l->cfg.arch)
+		return cli_usage("run", "kernel %s is for %s, not %s", l->cfg.kernel,
+				 vm_arch_name(arch), vm_arch_name(l->cfg.arch));
+	if (known)
+		l->cfg.arch = arch;
+	why = vm_config_check(&l->cfg);
+	return why ? cli_usage("run", "%s", why) : CLI_OK;
 }
 
 static char *on_disc(const char *path)
@@ -259,23 +325,39 @@ static int use_disc(struct launch *l)
 		return -rc;
 	if (!rc)
 		return cli_fail("%s: %s", l->cfg.iso, vmplat_last_error());
-	rc = l->cfg.kernel ? CLI_OK : choose_entry(l, iso);
+	rc = l->cfg.kernel || l->cfg.firmware ? CLI_OK : choose_entry(l, iso);
 	vmplat_iso_close(iso);
 	return rc ? rc : attach_disc(l);
 }
 
+/* firmware finds what it boots by itself; a kernel it may be given */
+static int complete_firmware(const struct launch *l)
+{
+	if (l->iso_entry)
+		return cli_usage("run", "--iso-entry and --firmware: firmware shows the menu itself, on the console");
+	if (!l->cfg.kernel && (l->cfg.nr_initrds || l->cmdline || l->append))
+		return cli_usage("run", "--initrd, --cmdline and --append go with a --kernel; what firmware boots has its own");
+	return CLI_OK;
+}
+
 static int complete(struct launch *l)
 {
-	int rc = CLI_OK;
+	int rc = l->cfg.firmware ? complete_firmware(l) : CLI_OK;
 
+	if (rc)
+		return rc;
 	if (l->iso_entry && (!l->cfg.iso || l->cfg.kernel))
 		return cli_usage("run", l->cfg.iso ? "--kernel and --iso-entry: the entry has a kernel of its own"
 					: "--iso-entry: of which disc? --iso FILE names it");
 	if (l->cfg.iso)
 		rc = use_disc(l);
-	else if (!l->cfg.kernel)
-		rc = cli_usage("run", "which kernel? --kernel FILE names it, for example /boot/vmlinuz-$(uname -r), or --iso a disc");
-	return rc ? rc : make_cmdline(l);
+	else if (!l->cfg.kernel && !l->cfg.firmware)
+		rc = cli_usage("run", "which kernel? --kernel FILE names it, for example /boot/vmlinuz-$(uname -r), or --iso a disc; --firmware ovmf boots a disk as a machine does");
+	if (!rc && l->cfg.kernel)
+		rc = find_arch(l);
+	if (!rc && l->cfg.accel == VM_ACCEL_TCG && !vm_config_uses_qemu(&l->cfg))
+		rc = cli_usage("run", "--accel tcg: this kernel is entered directly, under KVM; with --firmware seabios, QEMU can emulate the CPU");
+	return rc || !l->cfg.kernel ? rc : make_cmdline(l);
 }
 
 /* ---- without running it ---------------------------------------------------------- */
@@ -305,11 +387,16 @@ static int check(const struct launch *l)
 {
 	const struct vm_config *c = &l->cfg;
 	char size[CLI_NUM_LEN];
-	int rc = check_input(l, "kernel", c->kernel);
+	int rc = c->kernel ? check_input(l, "kernel", c->kernel) : CLI_OK;
 
+	if (vm_config_uses_qemu(c))
+		printf("%-10s%s, %s\n", "engine", qemu_program(c->arch),
+		       c->firmware ? c->firmware : "without firmware of ours");
 	for (unsigned int i = 0; i < c->nr_initrds; i++)
 		rc |= check_input(l, "initrd", c->initrds[i]);
-	printf("%-10s%s\n%-10s%s\n%-10s%u%s%s\n", "cmdline", c->cmdline, "memory",
+	if (c->cmdline)
+		printf("%-10s%s\n", "cmdline", c->cmdline);
+	printf("%-10s%s\n%-10s%u%s%s\n", "memory",
 	       cli_show_bytes(c->mem_bytes, size), "cpus", c->nr_cpus, c->affinity ? " on " : "",
 	       c->affinity ? c->affinity : "");
 	for (unsigned int i = 0; i < c->nr_disks; i++)

@@ -22,6 +22,7 @@ enum {
 	LIST	= 1 << 2,	/* may be repeated; flags replace the whole list of a file */
 	DISC	= 1 << 3,	/* a PATH that may be iso:/PATH */
 	STDIO	= 1 << 4,	/* a PATH that may be stdio or none */
+	BIOS	= 1 << 5,	/* a PATH that may be seabios or ovmf */
 };
 
 struct setting {
@@ -70,6 +71,27 @@ static const char *set_iso(struct launch *l, const char *v)
 static const char *set_iso_entry(struct launch *l, const char *v)
 {
 	return keep(&l->iso_entry, v);
+}
+
+static const char *set_firmware(struct launch *l, const char *v)
+{
+	return *v ? keep(&l->cfg.firmware, v) : "it is seabios, ovmf, or a file";
+}
+
+static const char *set_efi_vars(struct launch *l, const char *v)
+{
+	return keep(&l->cfg.efi_vars, v);
+}
+
+static const char *set_arch(struct launch *l, const char *v)
+{
+	l->arch_given = true;
+	return vm_arch_parse(&l->cfg.arch, v) ? NULL : "it is x86_64, aarch64 or riscv64";
+}
+
+static const char *set_accel(struct launch *l, const char *v)
+{
+	return vm_accel_parse(&l->cfg.accel, v) ? NULL : "it is auto, kvm or tcg";
 }
 
 static const char *set_memory(struct launch *l, const char *v)
@@ -148,7 +170,7 @@ static const struct setting table[] = {
 	{ "name", 0, "NAME", 0, set_name, NULL,
 	  "for `vmplat vm`; vm-PID unless given" },
 	{ "kernel", 'k', "FILE", PATH | DISC, set_kernel, NULL,
-	  "a bzImage (/boot/vmlinuz-*) or an uncompressed vmlinux; iso:/PATH is a file of the disc" },
+	  "a bzImage (/boot/vmlinuz-*) or an uncompressed vmlinux, or an Image for arm64 or riscv64, which QEMU runs; iso:/PATH is a file of the disc" },
 	{ "initrd", 'i', "FILE", PATH | LIST | DISC, set_initrd, NULL,
 	  "its initial RAM disk; may be repeated, one is put behind the other" },
 	{ "cmdline", 'c', "TEXT", 0, set_cmdline, NULL,
@@ -159,6 +181,14 @@ static const struct setting table[] = {
 	  "boot this disc image as its boot menu says, with the disc as a read-only disk behind the others; --kernel, --initrd and --cmdline replace what the menu says" },
 	{ "iso-entry", 0, "ENTRY", 0, set_iso_entry, NULL,
 	  "which entry of the menu: its number, label or title in `vmplat iso boot --entries FILE`; the menu's default unless given" },
+	{ "firmware", 0, "WHICH", PATH | BIOS, set_firmware, NULL,
+	  "boot as a machine does, by seabios, ovmf (UEFI) or what is in a FILE, from the disc or the first disk; QEMU runs it" },
+	{ "efi-vars", 0, "FILE", PATH, set_efi_vars, NULL,
+	  "where OVMF keeps its variables, such as the boot entries that an installer adds; made if it is not there. Unless given they are forgotten at the end" },
+	{ "arch", 0, "ARCH", 0, set_arch, NULL,
+	  "x86_64, aarch64 or riscv64; the kernel's unless given" },
+	{ "accel", 0, "HOW", 0, set_accel, NULL,
+	  "where QEMU runs it: kvm, tcg (emulation), or auto: KVM if it works for the architecture" },
 	{ "memory", 'm', "SIZE", 0, set_memory, NULL,
 	  "RAM, 512M unless given" },
 	{ "cpus", 'n', "N", 0, set_cpus, NULL,
@@ -546,7 +576,8 @@ static char *from_dir(const char *dir, const struct setting *t, const struct vm_
 
 	if (!path || !*dir || *value == '/' || !*value ||
 	    (t->flags & DISC && input_on_disc(value)) ||
-	    (t->flags & STDIO && (!strcmp(value, "stdio") || !strcmp(value, "none"))))
+	    (t->flags & STDIO && (!strcmp(value, "stdio") || !strcmp(value, "none"))) ||
+	    (t->flags & BIOS && (!strcmp(value, "seabios") || !strcmp(value, "ovmf"))))
 		return strdup(value);
 	return asprintf(&full, "%s/%s", dir, value) < 0 ? NULL : full;
 }

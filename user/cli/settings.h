@@ -28,6 +28,7 @@ struct launch {
 	struct vm_config cfg;
 	char *cmdline, *append, *iso_entry, *console;
 	bool detach, paused;
+	bool arch_given;	/* else the kernel's */
 };
 
 struct settings *settings_new(void);

@@ -106,14 +106,26 @@ static int status_of(void *ctx, const char *name)
 	return 0;
 }
 
+/* "kvm", or "qemu/tcg riscv64" */
+static const char *engine_of(struct json_object *o, char *buf, size_t room)
+{
+	if (strcmp(text(o, "engine"), "qemu"))
+		snprintf(buf, room, "%s", text(o, "engine"));
+	else
+		snprintf(buf, room, "qemu/%s %s", text(o, "accel"), text(o, "arch"));
+	return buf;
+}
+
 static void show_list(struct json_object *all)
 {
-	static const char *const heads[] = { "NAME", "STATE", "PID", "CPUS", "MEMORY", "KERNEL", NULL };
-	struct cli_table *t = cli_table_new("<<>>><", heads);
+	static const char *const heads[] = {
+		"NAME", "STATE", "PID", "CPUS", "MEMORY", "ENGINE", "BOOTS", NULL
+	};
+	struct cli_table *t = cli_table_new("<<>>><<", heads);
 
 	for (size_t i = 0; i < json_object_array_length(all); i++) {
 		struct json_object *o = json_object_array_get_idx(all, i);
-		char size[CLI_NUM_LEN];
+		char size[CLI_NUM_LEN], engine[60];
 		uint64_t mem = number(o, "memory");
 
 		cli_cell(t, "%s", text(o, "name"));
@@ -121,7 +133,8 @@ static void show_list(struct json_object *all)
 		cli_cell(t, "%s", text(o, "pid"));
 		cli_cell(t, "%s", text(o, "cpus"));
 		cli_cell(t, "%s", mem ? cli_show_bytes(mem, size) : "-");
-		cli_cell(t, "%s", text(o, "kernel"));
+		cli_cell(t, "%s", engine_of(o, engine, sizeof(engine)));
+		cli_cell(t, "%s", text(o, *text(o, "kernel") == '-' ? "firmware" : "kernel"));
 	}
 	cli_table_print(t);
 }
@@ -193,16 +206,25 @@ static void show_initrd(struct json_object *o)
 	printf("initrd    %s\n", json_object_get_string(o));
 }
 
+static void show_if(struct json_object *o, const char *title, const char *key)
+{
+	if (json_object_object_get_ex(o, key, NULL))
+		printf("%-9s %s\n", title, text(o, key));
+}
+
 static void show_one(struct json_object *o)
 {
-	char size[CLI_NUM_LEN];
+	char size[CLI_NUM_LEN], engine[60];
 
-	printf("name      %s\nstate     %s\npid       %s\ncpus      %s\nmemory    %s\n"
-	       "kernel    %s\n",
-	       text(o, "name"), text(o, "state"), text(o, "pid"), text(o, "cpus"),
-	       cli_show_bytes(number(o, "memory"), size), text(o, "kernel"));
+	printf("name      %s\nstate     %s\npid       %s\nengine    %s\ncpus      %s\nmemory    %s\n",
+	       text(o, "name"), text(o, "state"), text(o, "pid"),
+	       engine_of(o, engine, sizeof(engine)), text(o, "cpus"),
+	       cli_show_bytes(number(o, "memory"), size));
+	show_if(o, "firmware", "firmware");
+	show_if(o, "efi-vars", "efi_vars");
+	show_if(o, "kernel", "kernel");
 	show_each(o, "initrds", show_initrd);
-	printf("cmdline   %s\n", text(o, "cmdline"));
+	show_if(o, "cmdline", "cmdline");
 	show_each(o, "disks", show_disk);
 	show_each(o, "nets", show_net);
 	show_each(o, "dimms", show_dimm);

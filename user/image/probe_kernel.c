@@ -12,7 +12,7 @@
 #include "image.h"
 #include "kernel.h"
 
-#define X86_ONLY	"the runner's guests are x86-64"
+#define NO_BIG_ENDIAN	"vmplat run takes little-endian ones"
 
 /* offset of the PE header, 0 if it is none */
 static uint64_t pe_header(const struct vmplat_image *img)
@@ -174,7 +174,10 @@ bool probe_arm64(struct vmplat_image *img)
 	image_text(img, "byte_order", flags & 1 ? "big-endian" : "little-endian");
 	image_text(img, "page_size", "%s", pages[flags >> 1 & 3]);
 	image_flag(img, "efi_stub", pe_header(img));
-	image_obstacle(img, "it is an arm64 kernel; " X86_ONLY);
+	if (flags & 1)
+		image_obstacle(img, "it is a big-endian arm64 kernel; " NO_BIG_ENDIAN);
+	else
+		img->role = "kernel";	/* QEMU runs it */
 	return true;
 }
 
@@ -191,7 +194,10 @@ bool probe_riscv(struct vmplat_image *img)
 	image_bytes(img, "memory_to_start", image_le(img, 16, 8));
 	image_text(img, "byte_order", image_le(img, 24, 8) & 1 ? "big-endian" : "little-endian");
 	image_flag(img, "efi_stub", pe_header(img));
-	image_obstacle(img, "it is a RISC-V kernel; " X86_ONLY);
+	if (image_le(img, 24, 8) & 1)
+		image_obstacle(img, "it is a big-endian RISC-V kernel; " NO_BIG_ENDIAN);
+	else
+		img->role = "kernel";	/* QEMU runs it */
 	return true;
 }
 
@@ -278,7 +284,7 @@ bool probe_pe(struct vmplat_image *img)
 		image_obstacle(img, "it is a unified kernel image, which needs UEFI; take the kernel out: objcopy -O binary -j .linux FILE vmlinuz");
 	} else {
 		image_summary(img, "%s for %s", what, machine);
-		image_obstacle(img, "it is a program for %s; the runner has no firmware",
+		image_obstacle(img, "it is a program for %s: put it on a disk, and boot that with --firmware ovmf",
 			       strncmp(what, "EFI", 3) ? "Windows" : "UEFI");
 	}
 	return true;
@@ -310,7 +316,7 @@ bool probe_zboot(struct vmplat_image *img)
 		image_obstacle(img, "the file is cut short: its payload ends at byte %llu of %llu",
 			       (unsigned long long)(off + n), (unsigned long long)img->bytes);
 	else
-		image_obstacle(img, "it unpacks itself under UEFI; the runner has no firmware");
+		image_obstacle(img, "it unpacks itself under UEFI: unpack it, or boot a disk that has it with --firmware ovmf");
 	if (img->flags & VMPLAT_IMAGE_F_DEEP)
 		describe_zboot(img, off, n);
 	return true;

@@ -299,7 +299,7 @@ enum vmplat_image_kind vmplat_image_kind(const struct vmplat_image *img);
 const char *vmplat_image_kind_name(enum vmplat_image_kind kind);
 /** vmplat_image_summary - one line for people, printable ASCII */
 const char *vmplat_image_summary(const struct vmplat_image *img);
-/** vmplat_image_role - what `vmplat run` takes it as: "kernel", "initrd", "disk", or NULL */
+/** vmplat_image_role - what `vmplat run` takes it as: "kernel", "initrd", "disk", "firmware", or NULL */
 const char *vmplat_image_role(const struct vmplat_image *img);
 /** vmplat_image_obstacle - why there is no role, and what to do; else NULL */
 const char *vmplat_image_obstacle(const struct vmplat_image *img);

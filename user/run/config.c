@@ -21,6 +21,25 @@ static const char *const unpack_names[] = {
 	[VM_UNPACK_GUEST] = "guest",
 };
 
+static const char *const arch_names[] = {
+	[VM_ARCH_X86_64] = "x86_64", [VM_ARCH_AARCH64] = "aarch64", [VM_ARCH_RISCV64] = "riscv64",
+};
+
+static const char *const accel_names[] = {
+	[VM_ACCEL_AUTO] = "auto", [VM_ACCEL_KVM] = "kvm", [VM_ACCEL_TCG] = "tcg",
+};
+
+#define NR(names)	(sizeof(names) / sizeof(names[0]))
+
+/* -1: none of them */
+static int find_word(const char *const *names, size_t nr, const char *name)
+{
+	for (size_t i = 0; i < nr; i++)
+		if (!strcmp(name, names[i]))
+			return (int)i;
+	return -1;
+}
+
 const char *vm_unpack_name(enum vm_unpack unpack)
 {
 	return unpack_names[unpack];
@@ -28,13 +47,44 @@ const char *vm_unpack_name(enum vm_unpack unpack)
 
 bool vm_unpack_parse(enum vm_unpack *unpack, const char *name)
 {
-	for (unsigned int i = 0; i < sizeof(unpack_names) / sizeof(unpack_names[0]); i++) {
-		if (strcmp(name, unpack_names[i]))
-			continue;
-		*unpack = i;
-		return true;
-	}
-	return false;
+	int i = find_word(unpack_names, NR(unpack_names), name);
+
+	if (i >= 0)
+		*unpack = (enum vm_unpack)i;
+	return i >= 0;
+}
+
+const char *vm_arch_name(enum vm_arch arch)
+{
+	return arch_names[arch];
+}
+
+bool vm_arch_parse(enum vm_arch *arch, const char *name)
+{
+	int i = find_word(arch_names, NR(arch_names), name);
+
+	if (i >= 0)
+		*arch = (enum vm_arch)i;
+	return i >= 0;
+}
+
+const char *vm_accel_name(enum vm_accel accel)
+{
+	return accel_names[accel];
+}
+
+bool vm_accel_parse(enum vm_accel *accel, const char *name)
+{
+	int i = find_word(accel_names, NR(accel_names), name);
+
+	if (i >= 0)
+		*accel = (enum vm_accel)i;
+	return i >= 0;
+}
+
+bool vm_config_uses_qemu(const struct vm_config *cfg)
+{
+	return cfg->firmware || cfg->arch != VM_ARCH_X86_64;
 }
 
 void vm_config_free(struct vm_config *cfg)
@@ -45,6 +95,8 @@ void vm_config_free(struct vm_config *cfg)
 	for (unsigned int i = 0; i < cfg->nr_initrds; i++)
 		free(cfg->initrds[i]);
 	free(cfg->cmdline);
+	free(cfg->firmware);
+	free(cfg->efi_vars);
 	free(cfg->affinity);
 	for (unsigned int i = 0; i < cfg->nr_disks; i++)
 		free(cfg->disks[i].path);
@@ -571,6 +623,28 @@ const char *vm_check_name(const char *name)
 	return NULL;
 }
 
+/* what cannot be had from QEMU, or makes no sense without it */
+static const char *check_engine(const struct vm_config *cfg)
+{
+	bool ovmf = cfg->firmware && !strcmp(cfg->firmware, "ovmf");
+
+	if (cfg->efi_vars && !ovmf)
+		return "efi-vars: the variables are those of firmware = ovmf";
+	if (!vm_config_uses_qemu(cfg))
+		return NULL;
+	if (cfg->affinity)
+		return "cpu-affinity: a VM with firmware, or of another architecture, is run by QEMU, whose threads taskset(1) places";
+	if (cfg->unpack != VM_UNPACK_HOST)
+		return "unpack: a VM with firmware, or of another architecture, is run by QEMU, which leaves that to the kernel";
+	if (cfg->nr_dimms)
+		return "memory cannot be plugged into a VM that QEMU runs";
+	if (ovmf && cfg->arch == VM_ARCH_RISCV64)
+		return "firmware: there is no OVMF for riscv64; OpenSBI starts its kernels, or name a file";
+	if (cfg->firmware && !strcmp(cfg->firmware, "seabios") && cfg->arch != VM_ARCH_X86_64)
+		return "firmware: SeaBIOS is for x86_64";
+	return NULL;
+}
+
 const char *vm_config_check(const struct vm_config *cfg)
 {
 	const char *why = vm_check_memory(cfg->mem_bytes);
@@ -579,6 +653,8 @@ const char *vm_config_check(const struct vm_config *cfg)
 		why = sentence("%u CPUs: must be 1 to %u", cfg->nr_cpus, VM_CPUS_MAX);
 	if (!why)
 		why = vm_check_name(cfg->name);
+	if (!why)
+		why = check_engine(cfg);
 	return why ? why : check_affinity(cfg);
 }
 
@@ -646,7 +722,12 @@ struct json_object *vm_config_to_json(const struct vm_config *cfg)
 	json_object_object_add(o, "initrds", initrds);
 	add_string(o, "cmdline", cfg->cmdline);
 	add_string(o, "unpack", vm_unpack_name(cfg->unpack));
-	add_string(o, "arch", "x86_64");
+	add_string(o, "arch", vm_arch_name(cfg->arch));
+	if (vm_config_uses_qemu(cfg)) {
+		add_string(o, "firmware", cfg->firmware);
+		add_string(o, "efi_vars", cfg->efi_vars);
+		add_string(o, "accel", vm_accel_name(cfg->accel));
+	}
 	add_int(o, "memory", cfg->mem_bytes);
 	add_int(o, "cpus", cfg->nr_cpus);
 	for (unsigned int i = 0; i < cfg->nr_disks; i++)
@@ -801,6 +882,19 @@ static const char *get_unpack(struct vm_config *cfg, struct json_object *o)
 	return "\"unpack\" is host, host-nocache or guest";
 }
 
+static const char *get_engine(struct vm_config *cfg, struct json_object *o)
+{
+	const char *arch = peek_string(o, "arch"), *accel = peek_string(o, "accel");
+
+	if (arch && !vm_arch_parse(&cfg->arch, arch))
+		return sentence("there is no \"arch\" %.20s", arch);
+	if (accel && !vm_accel_parse(&cfg->accel, accel))
+		return sentence("there is no \"accel\" %.20s", accel);
+	cfg->firmware = get_string(o, "firmware");
+	cfg->efi_vars = get_string(o, "efi_vars");
+	return NULL;
+}
+
 static const char *each(struct vm_config *cfg, struct json_object *o, const char *key,
 			const char *(*add)(struct vm_config *cfg, struct json_object *o))
 {
@@ -849,6 +943,8 @@ int vm_config_from_json(struct vm_config *cfg, struct json_object *o,
 	n = get_int(o, "cpus");
 	cfg->nr_cpus = n > 0 && n <= VM_CPUS_MAX ? (unsigned int)n : 0;
 	*why = get_unpack(cfg, o);
+	if (!*why)
+		*why = get_engine(cfg, o);
 	if (!*why)
 		*why = get_initrds(cfg, o);
 	if (!*why)

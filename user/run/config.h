@@ -22,6 +22,15 @@ struct json_object;
 
 enum vm_backend { VM_BACKEND_VMPLAT, VM_BACKEND_MEMFD };
 
+enum vm_arch { VM_ARCH_X86_64, VM_ARCH_AARCH64, VM_ARCH_RISCV64 };
+
+/* what executes the guest's instructions, where QEMU runs it */
+enum vm_accel {
+	VM_ACCEL_AUTO,		/* KVM if it is of the guest's architecture, and works */
+	VM_ACCEL_KVM,
+	VM_ACCEL_TCG,		/* QEMU itself */
+};
+
 /* who unpacks a compressed kernel */
 enum vm_unpack {
 	VM_UNPACK_HOST,		/* the runner; what it unpacked is kept for the next time */
@@ -61,6 +70,10 @@ struct vm_config {
 	char *name;
 	char *iso;		/* the disc whose files iso:/PATH means, or NULL */
 	char *kernel, *cmdline;
+	enum vm_arch arch;
+	char *firmware;		/* "seabios", "ovmf" or a file; NULL: none, the kernel is entered directly */
+	char *efi_vars;		/* the file of OVMF's variables; NULL: forgotten at the end */
+	enum vm_accel accel;
 	char *initrds[VM_INITRDS_MAX];	/* files one after the other */
 	unsigned int nr_initrds;
 	char *affinity;		/* vm_affinity_parse(); NULL: anywhere. The host's, not in snapshots */
@@ -80,6 +93,14 @@ struct vm_config {
 /* "host", "host-nocache", "guest"; the reverse is false for another word */
 const char *vm_unpack_name(enum vm_unpack unpack);
 bool vm_unpack_parse(enum vm_unpack *unpack, const char *name);
+
+/* "x86_64", "aarch64", "riscv64"; "auto", "kvm", "tcg" */
+const char *vm_arch_name(enum vm_arch arch);
+bool vm_arch_parse(enum vm_arch *arch, const char *name);
+const char *vm_accel_name(enum vm_accel accel);
+bool vm_accel_parse(enum vm_accel *accel, const char *name);
+/** vm_config_uses_qemu - it needs firmware, or another architecture: QEMU runs it (qemu.h) */
+bool vm_config_uses_qemu(const struct vm_config *cfg);
 
 void vm_config_free(struct vm_config *cfg);
 
@@ -158,7 +179,7 @@ const char *vm_check_name(const char *name);
 const char *vm_config_check(const struct vm_config *cfg);
 
 /**
- * vm_config_to_json - {"name","iso","kernel","initrds":[...],"cmdline","unpack","arch","memory","cpus",
+ * vm_config_to_json - {"name","iso","kernel","initrds":[...],"cmdline","unpack","arch","firmware","efi_vars","accel","memory","cpus",
  * "disks":[{"name","path","readonly","slot"}], "nets":[{"name","kind","where","mac",
  * "slot"}], "dimms":[{"name","bytes","gpa","slot"}]}
  */

@@ -72,6 +72,8 @@ static int do_status(struct request *r)
 	json_object_object_add(r->reply, "state",
 			       json_object_new_string(vm_status_name(vm_status(vm))));
 	json_object_object_add(r->reply, "pid", json_object_new_int(getpid()));
+	json_object_object_add(r->reply, "engine",
+			       json_object_new_string(vm->qemu ? "qemu" : "kvm"));
 	json_object_object_add(r->reply, "snapshots", json_object_new_boolean(vm->log != NULL));
 	if (vm->log && !vmplat_log_query(vm->log, &st)) {
 		json_object_object_add(r->reply, "base",
@@ -117,8 +119,7 @@ static int do_stop(struct request *r)
 
 static int do_powerdown(struct request *r)
 {
-	power_button(r->control->vm);
-	return 0;
+	return engine(r, vm_powerdown);
 }
 
 static int do_snapshot(struct request *r)

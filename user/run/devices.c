@@ -120,11 +120,30 @@ static struct json_object *plug_json(struct vm *vm, const struct plug *p)
 	return o;
 }
 
+static void list_one(struct vm *vm, struct json_object *list, enum plug_kind kind, const char *id)
+{
+	struct plug p = { .kind = kind, .state = PRESENT };
+
+	snprintf(p.id, sizeof(p.id), "%s", id);
+	json_object_array_add(list, plug_json(vm, &p));
+}
+
+/* QEMU's devices are as they were configured, and stay so. */
+static void list_configured(struct vm *vm, struct json_object *list)
+{
+	for (unsigned int i = 0; i < vm->cfg.nr_disks; i++)
+		list_one(vm, list, PLUG_BLK, vm->cfg.disks[i].id);
+	for (unsigned int i = 0; i < vm->cfg.nr_nets; i++)
+		list_one(vm, list, PLUG_NET, vm->cfg.nets[i].id);
+}
+
 struct json_object *devices_list(struct vm *vm)
 {
 	struct json_object *list = json_object_new_array();
 
 	pthread_mutex_lock(&vm->op);
+	if (vm->qemu)
+		list_configured(vm, list);
 	for (struct plug *p = vm->plugs; p; p = p->next)
 		if (p->state != GONE)
 			json_object_array_add(list, plug_json(vm, p));
@@ -755,10 +774,17 @@ static int add_locked(struct vm *vm, struct wish *w, void *waiter)
 	return -EINPROGRESS;
 }
 
+/* QEMU's devices are those it was started with. */
+static int no_hotplug(struct vm *vm)
+{
+	return vm->qemu ? vm_error(vm, -EOPNOTSUPP, "QEMU runs this VM: devices cannot be plugged or unplugged; say them when it is started")
+			: 0;
+}
+
 int devices_add(struct vm *vm, struct json_object *req, void *waiter, struct json_object *reply)
 {
 	struct wish w = { 0 };
-	int ret = wish_parse(vm, req, &w);
+	int ret = no_hotplug(vm) ?: wish_parse(vm, req, &w);
 
 	pthread_mutex_lock(&vm->op);
 	if (!ret)
@@ -805,7 +831,7 @@ int devices_remove(struct vm *vm, struct json_object *req, void *waiter)
 
 	if (!json_object_object_get_ex(req, "id", &v) || !json_object_is_type(v, json_type_string))
 		return vm_error(vm, -EINVAL, "the request has no \"id\"");
-	ret = get_timeout(vm, req, &timeout_ms);
+	ret = no_hotplug(vm) ?: get_timeout(vm, req, &timeout_ms);
 	if (ret)
 		return ret;
 	pthread_mutex_lock(&vm->op);

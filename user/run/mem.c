@@ -84,7 +84,8 @@ static int set_slot(struct vm *vm, uint32_t slot, uint64_t gpa, uint64_t bytes, 
 	};
 
 	ram_watch_end(&vm->watch[slot]);
-	if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r))
+	/* without KVM of ours QEMU maps the file */
+	if (vm->fd >= 0 && ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &r))
 		return vm_error(vm, -errno, "KVM refuses %llu bytes of memory at 0x%llx: %s",
 				(unsigned long long)bytes, (unsigned long long)gpa,
 				strerror(errno));

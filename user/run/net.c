@@ -116,6 +116,12 @@ static int tap_open(struct net *net, char *err, size_t n)
 	return 0;
 }
 
+int net_hand_over(const struct net *net, bool *listens)
+{
+	*listens = net->fd < 0 && net->listen_fd >= 0;
+	return *listens ? net->listen_fd : net->fd;
+}
+
 bool net_offloads(const struct net *net)
 {
 	return net->kind == VM_NET_TAP;

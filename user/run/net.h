@@ -42,6 +42,12 @@ int net_open(const struct vm_net *cfg, struct net **out, char *err, size_t err_b
 /** net_close - accepts NULL */
 void net_close(struct net *net);
 
+/**
+ * net_hand_over - the descriptor for another process to go on with; -1: there is none yet
+ * @listens: it is of a stream that waits for its other end
+ */
+int net_hand_over(const struct net *net, bool *listens);
+
 /** net_offloads - do frames carry checksums to finish and segments to cut? */
 bool net_offloads(const struct net *net);
 /** net_set_offloads - what may come in from now on; nothing unless net_offloads() */

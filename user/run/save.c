@@ -2,18 +2,21 @@
 /*
  * The whole VM to and from a state blob. Sections: "clock", "vcpu/N", "board",
  * one for each device under its own name, and "shape", which says what VM they
- * fit: u64 memory bytes, u32 vCPUs, u32 devices.
+ * fit: u64 memory bytes, u32 vCPUs, u32 devices. Of a VM that QEMU runs: "shape" and
+ * "qemu", which is the type of its machine and what QEMU wrote, each behind its length.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "qemu.h"
 #include "vm_priv.h"
 
 #define SHAPE_VERSION	1
 #define VCPU_VERSION	1
 #define BOARD_VERSION	1
 #define CLOCK_VERSION	1
+#define QEMU_VERSION	1
 
 static uint32_t nr_devices(struct vm *vm)
 {
@@ -66,9 +69,19 @@ int vm_save_cpus(struct vm *vm, struct state_writer *w)
 	return w->err;
 }
 
+static int save_qemu(struct vm *vm, struct state_writer *w)
+{
+	state_begin(w, "qemu", QEMU_VERSION);
+	keep_error(w, qemu_save(vm, w));
+	state_end(w);
+	return w->err;
+}
+
 int vm_save(struct vm *vm, struct state_writer *w)
 {
 	save_shape(vm, w);
+	if (vm->qemu)
+		return save_qemu(vm, w);
 	state_begin(w, "clock", CLOCK_VERSION);
 	keep_error(w, arch_vm_save_clock(vm, w));
 	state_end(w);
@@ -231,7 +244,21 @@ int vm_load_cpus(struct vm *vm, const void *buf, size_t len)
 	return load_blob(vm, buf, len, load_cpus);
 }
 
+/* all but memory is QEMU's to know */
+static int load_qemu(struct vm *vm, const struct state_blob *b)
+{
+	struct state_reader r;
+	uint32_t version;
+	int ret = load_shape(vm, b);
+
+	if (!ret)
+		ret = find(vm, b, "qemu", QEMU_VERSION, &r, &version);
+	return ret ? ret : finish(vm, "qemu", &r, qemu_load(vm, &r));
+}
+
 int vm_load(struct vm *vm, const void *buf, size_t len, bool with_clock)
 {
+	if (vm->qemu)
+		return load_blob(vm, buf, len, load_qemu);
 	return load_blob(vm, buf, len, with_clock ? load_all : load_without_clock);
 }

@@ -17,7 +17,6 @@
 
 #include "console.h"
 #include "control.h"
-#include "serial.h"
 #include "vm_priv.h"
 
 struct serve {
@@ -102,8 +101,8 @@ static void console_event(struct serve *s)
 	enum console_key key;
 	size_t n;
 
-	n = console_read(s->console, buf, serial_input_room(s->vm->serial), &key);
-	serial_input(s->vm->serial, buf, n);
+	n = console_read(s->console, buf, vm_input_room(s->vm), &key);
+	vm_input(s->vm, buf, n);
 	if (key == CONSOLE_QUIT)
 		vm_request(s->vm, VM_REQ_POWEROFF);
 	if (key == CONSOLE_PAUSE && vm_pause(s->vm))
@@ -148,7 +147,7 @@ static void loop(struct serve *s)
 	struct signalfd_siginfo si;
 
 	for (;;) {
-		bool room = serial_input_room(s->vm->serial) > 0;
+		bool room = vm_input_room(s->vm) > 0;
 		struct pollfd p[] = {
 			{ .fd = s->vm->event_fd, .events = POLLIN },
 			{ .fd = s->signal_fd, .events = POLLIN },
@@ -211,7 +210,7 @@ static int bring_up(struct serve *s, struct vm_config *cfg, const struct serve_o
 		return ret;
 	s->vm->console_output = console_write;
 	s->vm->console_ctx = s->console;
-	serial_on_room(s->vm->serial, on_room, s->vm);
+	vm_on_input_room(s->vm, on_room, s->vm);
 	report_begin(s->vm, o->prepare);
 	ret = o->prepare ? o->prepare(s->vm, o->ctx) : vm_boot(s->vm);
 	if (!ret)

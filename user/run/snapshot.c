@@ -147,6 +147,10 @@ static int take_disks(struct snapshot *s, int *in, size_t nr_in, char *why, size
 		writable += !vm->cfg.disks[i].readonly;
 	if (!nr_in)
 		return 0;
+	if (vm->qemu) {
+		snprintf(why, n, "QEMU runs this VM: its disks cannot be frozen with its memory; only a VM whose disks are read-only can have snapshots then");
+		return -EOPNOTSUPP;
+	}
 	if (nr_in != writable) {
 		snprintf(why, n, "%zu descriptors for disks came with the request, the VM has %u writable disks",
 			 nr_in, writable);

@@ -13,9 +13,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "board.h"
 #include "devices.h"
 #include "hotplug.h"
 #include "pci.h"
+#include "qemu.h"
+#include "serial.h"
 #include "virtio_rng.h"
 
 #define RNG_SLOT	31u	/* out of the way of what comes and goes */
@@ -255,15 +258,10 @@ static int keep_initial(struct vm *vm)
 	return 0;
 }
 
-static int make(struct vm *vm)
+static int make_for_kvm(struct vm *vm)
 {
-	int ret;
+	int ret = open_kvm(vm);
 
-	vm->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	vm->changed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (vm->event_fd < 0 || vm->changed_fd < 0)
-		return vm_error(vm, -errno, "no eventfd: %s", strerror(errno));
-	ret = open_kvm(vm);
 	if (!ret)
 		ret = mem_init(vm);
 	if (!ret)
@@ -280,6 +278,22 @@ static int make(struct vm *vm)
 		ret = keep_initial(vm);
 	}
 	return ret;
+}
+
+static int make_for_qemu(struct vm *vm)
+{
+	int ret = qemu_new(vm);
+
+	return ret ? ret : mem_init(vm);
+}
+
+static int make(struct vm *vm)
+{
+	vm->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	vm->changed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (vm->event_fd < 0 || vm->changed_fd < 0)
+		return vm_error(vm, -errno, "no eventfd: %s", strerror(errno));
+	return vm_config_uses_qemu(&vm->cfg) ? make_for_qemu(vm) : make_for_kvm(vm);
 }
 
 int vm_new(struct vm **out, struct vm_config *cfg, char *err_text, size_t err_bytes)
@@ -321,6 +335,7 @@ void vm_free(struct vm *vm)
 		return;
 	vm_stop(vm, VM_STOPPED);
 	report_end(vm);
+	qemu_free(vm->qemu);
 	devices_destroy(vm);
 	devices_exit(vm);
 	for (unsigned int i = 0; i < vm->nr_vcpus; i++)
@@ -347,8 +362,11 @@ void vm_free(struct vm *vm)
 int vm_boot(struct vm *vm)
 {
 	struct boot_info info;
-	int ret = load_linux(vm, &info);
+	int ret;
 
+	if (vm->qemu)
+		return qemu_boot(vm);
+	ret = load_linux(vm, &info);
 	if (!ret)
 		ret = arch_vcpu_boot(&vm->vcpus[0], &info);
 	if (ret)
@@ -393,14 +411,23 @@ static void unpark_all(struct vm *vm)
 	pthread_mutex_unlock(&vm->run_lock);
 }
 
+/* A QEMU that does not obey has ended, and the main thread hears of that. */
 void vm_halt(struct vm *vm)
 {
+	if (vm->qemu) {
+		qemu_halt(vm);
+		return;
+	}
 	park_all(vm);
 	devices_quiesce(vm);
 }
 
 void vm_unhalt(struct vm *vm)
 {
+	if (vm->qemu) {
+		qemu_go(vm);
+		return;
+	}
 	devices_resume(vm);
 	unpark_all(vm);
 }
@@ -440,7 +467,8 @@ int vm_pause(struct vm *vm)
 	ret = need_status(vm, VM_RUNNING, "pause");
 	if (!ret) {
 		vm_halt(vm);
-		arch_pause_clock(vm);
+		if (!vm->qemu)
+			arch_pause_clock(vm);
 		vm_set_status(vm, VM_PAUSED);
 		report_status(vm);
 	}
@@ -455,12 +483,61 @@ int vm_resume(struct vm *vm)
 	pthread_mutex_lock(&vm->op);
 	ret = need_status(vm, VM_PAUSED, "resume");
 	if (!ret) {
-		arch_resume_clock(vm);
+		if (!vm->qemu)
+			arch_resume_clock(vm);
 		vm_set_status(vm, VM_RUNNING);
 		vm_unhalt(vm);
 		report_status(vm);
 	}
 	pthread_mutex_unlock(&vm->op);
+	return ret;
+}
+
+int vm_powerdown(struct vm *vm)
+{
+	int ret = 0;
+
+	pthread_mutex_lock(&vm->op);
+	if (vm->qemu)
+		ret = qemu_powerdown(vm);
+	else
+		power_button(vm);
+	pthread_mutex_unlock(&vm->op);
+	return ret;
+}
+
+/* ---- the console's input --------------------------------------------------- */
+
+size_t vm_input_room(struct vm *vm)
+{
+	return vm->qemu ? qemu_input_room(vm->qemu) : serial_input_room(vm->serial);
+}
+
+void vm_input(struct vm *vm, const uint8_t *p, size_t n)
+{
+	if (vm->qemu)
+		qemu_input(vm->qemu, p, n);
+	else
+		serial_input(vm->serial, p, n);
+}
+
+void vm_on_input_room(struct vm *vm, void (*fn)(void *ctx), void *ctx)
+{
+	if (vm->qemu)
+		qemu_on_room(vm->qemu, fn, ctx);
+	else
+		serial_on_room(vm->serial, fn, ctx);
+}
+
+/* ---- resetting and ending -------------------------------------------------- */
+
+static int reset_qemu(struct vm *vm)
+{
+	int ret = qemu_reset(vm);
+
+	if (!ret)
+		vm_set_status(vm, VM_RUNNING);
+	report_status(vm);
 	return ret;
 }
 
@@ -472,6 +549,10 @@ int vm_reset(struct vm *vm)
 	pthread_mutex_lock(&vm->op);
 	if (vm->quit) {
 		ret = vm_error(vm, -EINVAL, "cannot reset: it has stopped");
+		goto out;
+	}
+	if (vm->qemu) {
+		ret = reset_qemu(vm);
 		goto out;
 	}
 	vm_halt(vm);
@@ -500,8 +581,11 @@ void vm_stop(struct vm *vm, enum vm_status status)
 {
 	bool ends;
 
+	/* Before the lock: whoever holds it may be waiting for QEMU. */
+	if (vm->qemu)
+		qemu_end(vm->qemu);
 	pthread_mutex_lock(&vm->op);
-	ends = !vm->quit && vm->vcpus;
+	ends = !vm->quit && (vm->vcpus || vm->qemu);
 	if (ends && status == VM_STOPPED)
 		report_stopping(vm);
 	pthread_mutex_lock(&vm->run_lock);

@@ -70,6 +70,7 @@ struct vm {
 	struct vm_dimm_ram dimms[VM_DIMMS_MAX];	/* change while the VM is halted */
 	struct ram_watch watch[2 + VM_DIMMS_MAX];	/* by KVM's slot; likewise */
 
+	struct qemu *qemu;		/* the engine; NULL: KVM, in this process */
 	struct vcpu *vcpus;
 	unsigned int nr_vcpus;
 	struct bus pio, mmio;
@@ -125,6 +126,8 @@ void vm_free(struct vm *vm);
 int vm_boot(struct vm *vm);
 /* Start vCPU threads; @paused: parked. */
 int vm_start(struct vm *vm, bool paused);
+/* Press the power button. */
+int vm_powerdown(struct vm *vm);
 int vm_pause(struct vm *vm);
 int vm_resume(struct vm *vm);
 int vm_reset(struct vm *vm);
@@ -133,6 +136,11 @@ void vm_stop(struct vm *vm, enum vm_status status);
 enum vm_status vm_status(struct vm *vm);
 const char *vm_status_name(enum vm_status s);
 const char *vm_last_error(struct vm *vm, char *buf, size_t bytes);
+
+/* The serial console's input: how much it takes now, and a call when it takes more again. */
+size_t vm_input_room(struct vm *vm);
+void vm_input(struct vm *vm, const uint8_t *p, size_t n);
+void vm_on_input_room(struct vm *vm, void (*fn)(void *ctx), void *ctx);
 
 /* Under the operation lock: park all vCPUs, quiesce devices; and back. */
 void vm_halt(struct vm *vm);

@@ -96,7 +96,7 @@ TEST(other_machines)
 	put_le(16, 32 * MIB, 8);
 	put_le(24, 0xa, 8);
 	img = describe(4096);
-	is(img, VMPLAT_IMAGE_ARM64, NULL, "arm64");
+	is(img, VMPLAT_IMAGE_ARM64, "kernel", "arm64");
 	CHECK_EQ(number(img, "memory_to_start"), 32 * MIB);
 	CHECK(!strcmp(text(img, "page_size"), "4 KiB"));
 	vmplat_image_close(img);
@@ -104,8 +104,15 @@ TEST(other_machines)
 	put(48, "RISCV\0\0\0RSC\x05", 12);
 	put_le(32, 2, 4);
 	img = describe(4096);
-	is(img, VMPLAT_IMAGE_RISCV, NULL, "RISC-V");
+	is(img, VMPLAT_IMAGE_RISCV, "kernel", "RISC-V");
 	CHECK(!strcmp(text(img, "header"), "0.2"));
+	vmplat_image_close(img);
+
+	put(56, "ARM\x64", 4);
+	put_le(24, 0xb, 8);
+	img = describe(4096);
+	is(img, VMPLAT_IMAGE_ARM64, NULL, "arm64");
+	CHECK(strstr(vmplat_image_obstacle(img), "big-endian"));
 	vmplat_image_close(img);
 
 	put(0, "\x27\x05\x19\x56", 4);
@@ -375,10 +382,10 @@ TEST(firmware_and_trees)
 
 	put(65536 - 16, "\xea\x5b\xe0\x00\xf0", 5);
 	put(100, "SeaBIOS", 7);
-	ends(65536, VMPLAT_IMAGE_FIRMWARE, NULL, "firmware");
+	ends(65536, VMPLAT_IMAGE_FIRMWARE, "firmware", "firmware");
 	put(40, "_FVH", 4);
 	img = describe(65536);
-	is(img, VMPLAT_IMAGE_FIRMWARE, NULL, "firmware");
+	is(img, VMPLAT_IMAGE_FIRMWARE, "firmware", "firmware");
 	CHECK(!strcmp(text(img, "interface"), "UEFI"));
 	vmplat_image_close(img);
 

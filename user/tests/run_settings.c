@@ -143,7 +143,8 @@ TEST(flags_are_keys)
 		{ "append", "more" }, { "iso", "/disc" }, { "iso-entry", "2" }, { "memory", "64M" },
 		{ "cpus", "3" }, { "cpu-affinity", "0" }, { "console", "none" }, { "detach", "yes" },
 		{ "paused", "yes" }, { "no-reboot", "yes" }, { "memory-backend", "memfd" },
-		{ "unpack", "guest" },
+		{ "unpack", "guest" }, { "firmware", "ovmf" }, { "efi-vars", "/vars" }, { "arch", "riscv64" },
+		{ "accel", "tcg" },
 	};
 	struct settings *flags = settings_new(), *file = settings_new();
 	struct option options[64];
@@ -306,6 +307,36 @@ TEST(bad_flags)
 	}
 }
 
+/* what makes QEMU the engine, and what then cannot be */
+TEST(firmware)
+{
+	struct settings *s = settings_new();
+	struct launch l;
+
+	REQUIRE(!read_text(s, "firmware = ovmf\nefi-vars = v\naccel = tcg\narch = aarch64\n") &&
+		!settings_apply(s, &l, why));
+	CHECK(!strcmp(l.cfg.firmware, "ovmf") && !strcmp(l.cfg.efi_vars, "/dir/v"));
+	CHECK(l.cfg.accel == VM_ACCEL_TCG && l.cfg.arch == VM_ARCH_AARCH64 && l.arch_given);
+	CHECK(vm_config_uses_qemu(&l.cfg));
+	launch_free(&l);
+	settings_free(s);
+	s = settings_new();
+	REQUIRE(!read_text(s, "firmware = bios.bin\n") && !settings_apply(s, &l, why));
+	CHECK(!strcmp(l.cfg.firmware, "/dir/bios.bin") && l.cfg.arch == VM_ARCH_X86_64 && !l.arch_given);
+	launch_free(&l);
+	settings_free(s);
+
+	CHECK(told("firmware =\n", "seabios, ovmf, or a file"));
+	CHECK(told("arch = mips\n", "x86_64, aarch64 or riscv64"));
+	CHECK(told("accel = fast\n", "auto, kvm or tcg"));
+	CHECK(told("efi-vars = v\n", "those of firmware = ovmf"));
+	CHECK(told("firmware = seabios\nefi-vars = v\n", "those of firmware = ovmf"));
+	CHECK(told("firmware = seabios\narch = riscv64\n", "SeaBIOS is for x86_64"));
+	CHECK(told("firmware = ovmf\narch = riscv64\n", "no OVMF for riscv64"));
+	CHECK(told("arch = riscv64\ncpu-affinity = 1\n", "taskset"));
+	CHECK(told("arch = riscv64\nunpack = guest\n", "leaves that to the kernel"));
+}
+
 TEST(affinity)
 {
 	unsigned int nr;
@@ -321,7 +352,9 @@ TEST(affinity)
 
 TEST(files)
 {
-	static const char *const names[] = { "linux", "debian-disk", "debian-installer", "alpine" };
+	static const char *const names[] = {
+		"linux", "debian-disk", "debian-installer", "alpine", "uefi-disk", "uefi-installer", "riscv64",
+	};
 	char path[200];
 
 	for (unsigned int i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -333,7 +366,8 @@ TEST(files)
 			printf("# %s\n", why);
 			CHECK(false);
 		} else {
-			CHECK(!strncmp(l.cfg.kernel ? l.cfg.kernel : l.cfg.iso, "../packaging/guests/", 20));
+			CHECK(!strncmp(l.cfg.kernel ? l.cfg.kernel : l.cfg.iso ? l.cfg.iso : l.cfg.disks[0].path,
+				       "../packaging/guests/", 20));
 			launch_free(&l);
 		}
 		settings_free(s);
@@ -394,6 +428,7 @@ int main(void)
 	RUN(bad_bytes);
 	RUN(too_much);
 	RUN(bad_flags);
+	RUN(firmware);
 	RUN(affinity);
 	RUN(files);
 	RUN(manual);
