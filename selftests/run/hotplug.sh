@@ -85,7 +85,9 @@ check "it is listed" has a data "blk *present *up"
 check "add it again: it is there" says '^data$' device add a blk file="$tmp/data.raw",id=data
 check "its id for another file" says "it is another" device add a blk file="$tmp/more.raw",id=data
 check "its file for another id" says "in use by process" device add a blk file="$tmp/data.raw",id=other
-check "the guest writes to it" in_guest a "mount /dev/vda /tmp/d && echo hello >/tmp/d/f && sync && cat /tmp/d/f"
+# A driver that is up has not shown its disk yet.
+vda="until [ -b /dev/vda ]; do sleep 0.1; done"
+check "the guest writes to it" in_guest a "$vda; mount /dev/vda /tmp/d && echo hello >/tmp/d/f && sync && cat /tmp/d/f"
 check "the guest lets go of it" in_guest a "umount /tmp/d"
 check "remove the disk" device remove a data
 check "it is gone from the guest" not in_guest a "test -e /sys/block/vda"
@@ -94,7 +96,7 @@ check "its image is free" flock -n "$tmp/data.raw" true
 check "remove it again" says "there is no device 'data'" device remove a data
 check "remove it if it is there" device remove a data --if-present
 check "add it read-only" device add a blk file="$tmp/data.raw",ro,id=data
-check "what was written is on it" in_guest a "mount -o ro /dev/vda /tmp/d && grep hello /tmp/d/f"
+check "what was written is on it" in_guest a "$vda; mount -o ro /dev/vda /tmp/d && grep hello /tmp/d/f"
 check "remove it while it is mounted" device remove a data
 check "the guest lives on" in_guest a "umount -l /tmp/d; true"
 check "remove the disk of the guest's own will" says '^own$' device add a blk file="$tmp/data.raw",id=own
@@ -126,7 +128,7 @@ check "the guest fills it" in_guest a "yes abcdefg | head -c 48m >/mnt/f && md5s
 check "full snapshot" vmplat vm snapshot a s1
 check "add memory and a disk after it" device add a memory size=128M,id=m2
 check "and the disk" device add a blk file="$tmp/more.raw",id=more
-check "the guest works on both" in_guest a "mount /dev/vda /tmp/d && echo two >/tmp/d/f && sync;
+check "the guest works on both" in_guest a "$vda; mount /dev/vda /tmp/d && echo two >/tmp/d/f && sync &&
 	yes more | head -c 32m >/mnt/g && md5sum </mnt/g >/tmp/sum2"
 check "increment with what came since" vmplat vm snapshot --incremental a s2
 check "verify" vmplat snap verify s2

@@ -44,6 +44,7 @@ int cmd_log(int argc, char **argv);
 int cmd_view(int argc, char **argv);
 int cmd_iso(int argc, char **argv);
 int cmd_events(int argc, char **argv);
+int cmd_top(int argc, char **argv);
 int cmd_hotplug(int argc, char **argv);
 int cmd_pci(int argc, char **argv);
 int cmd_iommu(int argc, char **argv);

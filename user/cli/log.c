@@ -34,31 +34,10 @@ static void on_signal(int sig)
 	stop = 1;
 }
 
-#define CHUNK_PAGES	(1ULL << 22)
-
-/* Pages written since the last call; -1 after saying why. */
-static int64_t harvest(struct vmplat_log *log, uint64_t nr_pages, uint64_t *bits)
-{
-	int64_t sum = 0;
-
-	for (uint64_t first = 0; first < nr_pages; first += CHUNK_PAGES) {
-		uint64_t n = nr_pages - first < CHUNK_PAGES ? nr_pages - first : CHUNK_PAGES;
-		int64_t got = vmplat_log_bitmap(log, VMPLAT_LOG_FETCH_F_CLEAR, first, n, bits);
-
-		if (got < 0) {
-			cli_fail("%s", vmplat_last_error());
-			return -1;
-		}
-		sum += got;
-	}
-	return sum;
-}
-
 struct watch {
 	struct vmplat_log *log;
 	uint64_t nr_pages;
 	uint64_t page_bytes;
-	uint64_t *bits;
 	bool json;
 };
 
@@ -88,9 +67,9 @@ static int watch(struct watch *w, uint64_t interval_ns, uint64_t count)
 		next += interval_ns;
 		until = (struct timespec) { next / 1000000000, next % 1000000000 };
 		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
-		dirty = harvest(w->log, w->nr_pages, w->bits);
+		dirty = vmplat_log_take(w->log);
 		if (dirty < 0)
-			return CLI_FAILED;
+			return cli_fail("%s", vmplat_last_error());
 		now = cli_now_ns();
 		if (now > last)
 			report(w, dirty, (now - last) / 1e9);
@@ -126,17 +105,14 @@ static int watch_file(const char *path, uint64_t interval_ns, uint64_t count, bo
 		cli_fail("%s: it is empty, nothing can be written to it", path);
 		goto close_mem;
 	}
-	w.bits = calloc(CHUNK_PAGES / 64, 8);
-	if (!w.bits || vmplat_log_new(&w.log, dev, mem, 0, 0)) {
-		cli_fail("%s: %s", path, w.bits ? vmplat_last_error() : "out of memory");
-		goto free_bits;
+	if (vmplat_log_new(&w.log, dev, mem, 0, 0)) {
+		cli_fail("%s: %s", path, vmplat_last_error());
+		goto close_mem;
 	}
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 	rc = watch(&w, interval_ns, count);
 	vmplat_log_close(w.log);
-free_bits:
-	free(w.bits);
 close_mem:
 	vmplat_mem_close(mem);
 close_fd:

@@ -29,6 +29,7 @@ static const struct cli_command commands[] = {
 	{ "view",	"copy one instant of memory files while they are used",	cmd_view },
 	{ "iso",	"look into optical disc images, check them, take files out", cmd_iso },
 	{ "events",	"what happens on this host; nothing is lost silently",	cmd_events },
+	{ "top",	"what VMs compute and write, live",				cmd_top },
 	{ "hotplug",	"have a policy decide what becomes of what is plugged in", cmd_hotplug },
 	{ "pci",	"the PCI functions of this host, what isolates and who uses them", cmd_pci },
 	{ "iommu",	"what keeps guests' devices from the host's memory",	cmd_iommu },

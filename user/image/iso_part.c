@@ -10,12 +10,12 @@ struct table {
 	struct vmplat_iso *iso;
 	struct vmplat_iso_partition *parts;
 	unsigned int nr, max;
+	struct vmplat_iso_partition over;	/* counted, not kept */
 };
 
 static struct vmplat_iso_partition *add(struct table *t)
 {
-	static __thread struct vmplat_iso_partition over;	/* counted, not kept */
-	struct vmplat_iso_partition *p = t->nr < t->max ? &t->parts[t->nr] : &over;
+	struct vmplat_iso_partition *p = t->nr < t->max ? &t->parts[t->nr] : &t->over;
 
 	t->nr++;
 	memset(p, 0, sizeof(*p));

@@ -259,16 +259,41 @@ static int resolve(struct lookup *l, unsigned int flags)
 	}
 }
 
+/*
+ * Where a link's target is kept for this thread. Not a thread-local array: programs that load this library while they
+ * run have little room for those.
+ */
+static pthread_key_t link_key;
+
+static void make_link_key(void)
+{
+	pthread_key_create(&link_key, free);
+}
+
+static char *link_buffer(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	char *link;
+
+	pthread_once(&once, make_link_key);
+	link = pthread_getspecific(link_key);
+	if (!link) {
+		link = malloc(ISO_LINK_MAX + 1);
+		pthread_setspecific(link_key, link);
+	}
+	return link;
+}
+
 API int vmplat_iso_lookup(struct vmplat_iso *iso, const char *path, unsigned int flags,
 			  struct vmplat_iso_entry *entry)
 {
-	static __thread char link[ISO_LINK_MAX + 1];
+	char *link = link_buffer();
 	struct lookup *l;
 	int rc;
 
 	if (strlen(path) > PATH_MAX)
 		return lib_error(-ENAMETOOLONG, "the path has more than %d bytes", PATH_MAX);
-	l = calloc(1, sizeof(*l));
+	l = link ? calloc(1, sizeof(*l)) : NULL;
 	if (!l)
 		return lib_error(-ENOMEM, "out of memory");
 	l->iso = iso;
@@ -285,7 +310,7 @@ API int vmplat_iso_lookup(struct vmplat_iso *iso, const char *path, unsigned int
 		entry->name = "";
 		link[0] = '\0';
 		if (S_ISLNK(entry->st.mode))
-			memcpy(link, l->node.link, sizeof(link));
+			memcpy(link, l->node.link, ISO_LINK_MAX + 1);
 		entry->link = link;
 	}
 	free(l->stack);

@@ -113,6 +113,12 @@ int vmplat_log_fd(const struct vmplat_log *log);
 int64_t vmplat_log_bitmap(struct vmplat_log *log, uint32_t flags,
 			  uint64_t first, uint64_t nr_pages, uint64_t *bits);
 /**
+ * vmplat_log_take - forget all marks, and count them
+ *
+ * Returns how many pages were written since the last time, each counted once.
+ */
+int64_t vmplat_log_take(struct vmplat_log *log);
+/**
  * vmplat_log_ranges - fetch as ranges
  * @next: where to go on, as &vmplat_log_fetch.out_next
  *

@@ -84,6 +84,26 @@ API int64_t vmplat_log_bitmap(struct vmplat_log *log, uint32_t flags, uint64_t f
 	return rc ? rc : (int64_t)arg.out_nr_dirty;
 }
 
+#define TAKE_PAGES	(1ULL << 20)
+
+API int64_t vmplat_log_take(struct vmplat_log *log)
+{
+	uint64_t *bits = malloc(TAKE_PAGES / 8);
+	int64_t sum = 0, nr = 0;
+
+	if (!bits)
+		return lib_error(-ENOMEM, "out of memory");
+	for (uint64_t first = 0; first < log->nr_pages && nr >= 0; first += TAKE_PAGES) {
+		uint64_t left = log->nr_pages - first;
+
+		nr = vmplat_log_bitmap(log, VMPLAT_LOG_FETCH_F_CLEAR, first,
+				       left < TAKE_PAGES ? left : TAKE_PAGES, bits);
+		sum += nr;
+	}
+	free(bits);
+	return nr < 0 ? nr : sum;
+}
+
 API int64_t vmplat_log_ranges(struct vmplat_log *log, uint32_t flags, uint64_t first,
 			      uint64_t nr_pages, struct vmplat_range *ranges, size_t nr_ranges,
 			      uint64_t *next)
