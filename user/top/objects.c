@@ -37,15 +37,43 @@ static void *append(void **items, size_t *nr, size_t *room, size_t size)
 	return memset((char *)*items + (*nr)++ * size, 0, size);
 }
 
-#define APPEND(list)	((__typeof__((list)->items))append((void **)&(list)->items, &(list)->nr, \
-							   &(list)->room, sizeof(*(list)->items)))
+static void drop(void *items, size_t *nr, size_t size, void *item)
+{
+	char *end = (char *)items + (*nr)-- * size, *next = (char *)item + size;
 
-#define DROP(list, item) do {							\
-	__typeof__((list)->items) drop_ = (item);				\
-	size_t left_ = (list)->items + --(list)->nr - drop_;			\
-										\
-	memmove(drop_, drop_ + 1, left_ * sizeof(*drop_));			\
-} while (0)
+	memmove(item, next, end - next);
+}
+
+/*
+ * The item of a list that an event is about. *@isnew: there was none, and it is zeroed but for its id. NULL: it is gone,
+ * after @forget, or top->error says why it cannot be had.
+ */
+static void *item_of(struct top *top, void **items, size_t *nr, size_t *room, size_t size,
+		     const struct vmplat_event *e, void (*forget)(void *item), bool *isnew)
+{
+	void *item = find(*items, *nr, size, e->id);
+
+	*isnew = !item;
+	if (e->gone) {
+		if (item && forget)
+			forget(item);
+		if (item)
+			drop(*items, nr, size, item);
+		return NULL;
+	}
+	if (item)
+		return item;
+	item = append(items, nr, room, size);
+	if (item)
+		memcpy(item, &e->id, sizeof(e->id));
+	else
+		top->error = -ENOMEM;
+	return item;
+}
+
+#define ITEM_OF(top, list, e, forget, isnew)						\
+	((__typeof__((list)->items))item_of(top, (void **)&(list)->items, &(list)->nr,	\
+					    &(list)->room, sizeof(*(list)->items), e, forget, isnew))
 
 struct top_mem *top_mem(struct top *top, uint64_t id)
 {
@@ -73,26 +101,24 @@ static void copy_name(char *to, size_t bytes, const char *from)
 
 /* ---- one class each ---------------------------------------------------------- */
 
-static int set_mem(struct top *top, const struct vmplat_event *e)
+static void close_log(void *item)
 {
-	struct top_mem *mem = FIND(&top->mems, e->id);
+	struct top_mem *mem = item;
+
+	vmplat_log_close(mem->log);
+}
+
+static void set_mem(struct top *top, const struct vmplat_event *e)
+{
+	bool isnew;
+	struct top_mem *mem = ITEM_OF(top, &top->mems, e, close_log, &isnew);
 	struct vmplat_field f;
 	size_t pos = 0;
 
-	if (e->gone) {
-		if (mem) {
-			vmplat_log_close(mem->log);
-			DROP(&top->mems, mem);
-		}
-		return 0;
-	}
-	if (!mem) {
-		mem = APPEND(&top->mems);
-		if (!mem)
-			return -ENOMEM;
-		mem->id = e->id;
+	if (!mem)
+		return;
+	if (isnew)
 		mem->dirty_pages = TOP_UNKNOWN;
-	}
 	while (vmplat_event_field(e, &pos, &f)) {
 		switch (f.attr) {
 		case VMPLAT_NL_MEM_BYTES:
@@ -109,27 +135,19 @@ static int set_mem(struct top *top, const struct vmplat_event *e)
 			break;
 		}
 	}
-	return 0;
 }
 
-static int set_vm(struct top *top, const struct vmplat_event *e)
+static void set_vm(struct top *top, const struct vmplat_event *e)
 {
-	struct top_vm *vm = FIND(&top->vms, e->id);
+	bool isnew;
+	struct top_vm *vm = ITEM_OF(top, &top->vms, e, NULL, &isnew);
 	struct vmplat_field f;
 	size_t pos = 0;
 
-	if (e->gone) {
-		if (vm)
-			DROP(&top->vms, vm);
-		return 0;
-	}
-	if (!vm) {
-		vm = APPEND(&top->vms);
-		if (!vm)
-			return -ENOMEM;
-		vm->id = e->id;
+	if (!vm)
+		return;
+	if (isnew)
 		vm->cpu_percent = TOP_UNKNOWN;
-	}
 	vm->nr_mems = 0;
 	vm->reason[0] = 0;
 	while (vmplat_event_field(e, &pos, &f)) {
@@ -153,27 +171,19 @@ static int set_vm(struct top *top, const struct vmplat_event *e)
 			break;
 		}
 	}
-	return 0;
 }
 
-static int set_view(struct top *top, const struct vmplat_event *e)
+static void set_view(struct top *top, const struct vmplat_event *e)
 {
-	struct top_view *view = FIND(&top->views, e->id);
+	bool isnew;
+	struct top_view *view = ITEM_OF(top, &top->views, e, NULL, &isnew);
 	struct vmplat_field f;
 	size_t pos = 0;
 
-	if (e->gone) {
-		if (view)
-			DROP(&top->views, view);
-		return 0;
-	}
-	if (!view) {
-		view = APPEND(&top->views);
-		if (!view)
-			return -ENOMEM;
-		view->id = e->id;
+	if (!view)
+		return;
+	if (isnew)
 		view->side_bytes = TOP_UNKNOWN;
-	}
 	view->nr_mems = 0;
 	while (vmplat_event_field(e, &pos, &f)) {
 		switch (f.attr) {
@@ -193,15 +203,16 @@ static int set_view(struct top *top, const struct vmplat_event *e)
 			break;
 		}
 	}
-	return 0;
 }
 
-/* Only devices that somebody has open are of interest. */
-static int set_user(struct top *top, const struct vmplat_event *e)
+/* Only devices that somebody has open are of interest: others are as good as gone. */
+static void set_user(struct top *top, const struct vmplat_event *e)
 {
-	struct top_user new = { .id = e->id }, *old = FIND(&top->users, e->id);
+	struct top_user new = { .id = e->id }, *user;
+	struct vmplat_event event = *e;
 	struct vmplat_field f;
 	size_t pos = 0;
+	bool isnew;
 
 	while (vmplat_event_field(e, &pos, &f)) {
 		switch (f.attr) {
@@ -219,17 +230,10 @@ static int set_user(struct top *top, const struct vmplat_event *e)
 			break;
 		}
 	}
-	if (e->gone || !new.user) {
-		if (old)
-			DROP(&top->users, old);
-		return 0;
-	}
-	if (!old)
-		old = APPEND(&top->users);
-	if (!old)
-		return -ENOMEM;
-	*old = new;
-	return 0;
+	event.gone |= !new.user;
+	user = ITEM_OF(top, &top->users, &event, NULL, &isnew);
+	if (user)
+		*user = new;
 }
 
 static void remember(struct top *top, const struct vmplat_event *e)
@@ -267,7 +271,7 @@ static void forget(struct top *top)
 
 static int on_event(const struct vmplat_event *e, void *data)
 {
-	static int (*const set[])(struct top *, const struct vmplat_event *) = {
+	static void (*const set[])(struct top *, const struct vmplat_event *) = {
 		[VMPLAT_CLASS_PCI] = set_user, [VMPLAT_CLASS_MEM] = set_mem,
 		[VMPLAT_CLASS_VIEW] = set_view, [VMPLAT_CLASS_VM] = set_vm,
 	};
@@ -292,7 +296,7 @@ static int on_event(const struct vmplat_event *e, void *data)
 		break;
 	}
 	if (e->class_ < sizeof(set) / sizeof(*set) && set[e->class_])
-		top->error = set[e->class_](top, e);
+		set[e->class_](top, e);
 	return top->error;
 }
 
