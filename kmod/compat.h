@@ -206,4 +206,16 @@ static inline bool vmplat_iommu_isolates_msi(struct iommu_group *group,
 #endif
 }
 
+/* driver_override moved from struct pci_dev to struct device (7.0, and into 6.12.y). */
+static inline int vmplat_set_driver_override(struct pci_dev *pdev,
+					     const char *driver)
+{
+#ifdef VMPLAT_HAVE_DEVICE_DRIVER_OVERRIDE
+	return device_set_driver_override(&pdev->dev, driver);
+#else
+	return driver_set_override(&pdev->dev, &pdev->driver_override, driver,
+				   strlen(driver));
+#endif
+}
+
 #endif /* VMPLAT_COMPAT_H */

@@ -16,7 +16,7 @@ struct head {
 	u32 flags;
 };
 
-#define MAX_ARG_BYTES	128
+#define MAX_ARG_BYTES	192
 
 static const struct vmplat_ioctl_op *
 find_op(const struct vmplat_ioctl_op *ops, size_t nr_ops, unsigned int cmd)

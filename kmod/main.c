@@ -3,7 +3,7 @@
  * The module's beginning and end, and the control device /dev/vmplat.
  *
  * Nothing here has state: every object belongs to a file, every file holds the
- * module, so the module can only go once nothing is left.
+ * module, and so does every set of VFs; the module can only go once nothing is left.
  */
 #include <linux/miscdevice.h>
 #include <linux/module.h>
@@ -21,7 +21,7 @@ static int info(struct vmplat_cmd *cmd)
 	arg->out_caps = VMPLAT_CAP_MEM | VMPLAT_CAP_LOG | VMPLAT_CAP_VIEW |
 			VMPLAT_CAP_FILL | VMPLAT_CAP_PINNABLE |
 			VMPLAT_CAP_PCI_HOLD | VMPLAT_CAP_HUGE |
-			VMPLAT_CAP_DOMAIN;
+			VMPLAT_CAP_DOMAIN | VMPLAT_CAP_SRIOV;
 	arg->out_max_view_mems = VMPLAT_VIEW_MAX_MEMS;
 	return 0;
 }
@@ -52,6 +52,18 @@ static const struct vmplat_ioctl_op dev_ops[] = {
 	VMPLAT_OP(VMPLAT_CMD_DOMAIN_CREATE, vmplat_domain_create,
 		  struct vmplat_domain_create, __reserved, 0,
 		  VMPLAT_FD(struct vmplat_domain_create)),
+	VMPLAT_OP(VMPLAT_CMD_SRIOV_CREATE, vmplat_sriov_create,
+		  struct vmplat_sriov_create, out_why, 0,
+		  VMPLAT_OUT(struct vmplat_sriov_create, out_generation)),
+	VMPLAT_OP(VMPLAT_CMD_SRIOV_BIND, vmplat_sriov_bind,
+		  struct vmplat_sriov_bind, out_why, 0,
+		  VMPLAT_OUT(struct vmplat_sriov_bind, out_vf)),
+	VMPLAT_OP(VMPLAT_CMD_SRIOV_DESTROY, vmplat_sriov_destroy,
+		  struct vmplat_sriov_destroy, out_why, 0,
+		  VMPLAT_OUT(struct vmplat_sriov_destroy, out_vf)),
+	VMPLAT_OP(VMPLAT_CMD_SRIOV_STATUS, vmplat_sriov_status,
+		  struct vmplat_sriov_status, out_owner, 0,
+		  VMPLAT_OUT(struct vmplat_sriov_status, out_generation)),
 };
 
 static long dev_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -129,9 +141,12 @@ static int __init vmplat_init(void)
 	err = vmplat_groups_init();
 	if (err)
 		goto err_fs;
-	err = misc_register(&dev);
+	err = vmplat_sriov_init();
 	if (err)
 		goto err_groups;
+	err = misc_register(&dev);
+	if (err)
+		goto err_sriov;
 	err = sources_init();
 	if (err)
 		goto err_misc;
@@ -145,6 +160,8 @@ err_sources:
 	sources_exit(ARRAY_SIZE(sources));
 err_misc:
 	misc_deregister(&dev);
+err_sriov:
+	vmplat_sriov_exit();
 err_groups:
 	vmplat_groups_exit();
 err_fs:
@@ -163,6 +180,7 @@ static void __exit vmplat_exit(void)
 	vmplat_netlink_exit();
 	sources_exit(ARRAY_SIZE(sources));
 	misc_deregister(&dev);
+	vmplat_sriov_exit();
 	vmplat_groups_exit();
 	vmplat_fs_exit();
 	vmplat_copy_cache_exit();

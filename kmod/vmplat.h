@@ -4,6 +4,7 @@
  *
  *   main -> ioctl -> { fs, log, view, fill } -> { dirty -> pinnable, pool } -> mem -> compat
  *   ioctl -> domain -> { domain_group, domain_map -> pin } -> mem -> block
+ *   main -> ioctl -> sriov, which knows nothing of memories
  *   main -> netlink -> event <- source_*, and from the objects by hooks of one line
  *   file (the memory file's operations) -> view, fill, dirty, mem
  *
@@ -19,6 +20,7 @@
  *   folio lock                makes PTEs writable, write-protects, saves copies
  *   xa_lock, fill->lock,      leaves
  *   locks of a pool's list
+ *   sriov.c's sets_lock       a leaf below the locks of devices
  *   event.c's lock            the leaf of all, taken anywhere
  *
  * mmap_lock is outside freeze_sem (faults) and never taken below mem->lock:
@@ -334,6 +336,15 @@ int vmplat_fill_wait(struct vmplat_mem *mem, pgoff_t index);
 bool vmplat_fill_is_dead(struct vmplat_mem *mem);
 enum vmplat_fill_state vmplat_fill_state(struct vmplat_mem *mem);
 void vmplat_fill_free(struct vmplat_fill *fill);
+
+/* ---- sriov.c ------------------------------------------------------------- */
+
+int vmplat_sriov_init(void);
+void vmplat_sriov_exit(void);
+int vmplat_sriov_create(struct vmplat_cmd *cmd);
+int vmplat_sriov_bind(struct vmplat_cmd *cmd);
+int vmplat_sriov_destroy(struct vmplat_cmd *cmd);
+int vmplat_sriov_status(struct vmplat_cmd *cmd);
 
 /* ---- file.c, fs.c --------------------------------------------------------- */
 

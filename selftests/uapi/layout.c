@@ -82,3 +82,16 @@ SIZE(vmplat_domain_regions, 32);
 AT(vmplat_domain_regions, out_nr, 20);
 SIZE(vmplat_domain_status, 72);
 AT(vmplat_domain_status, out_nr_attached, 64);
+
+SIZE(vmplat_sriov_create, 152);
+AT(vmplat_sriov_create, pf, 8);
+AT(vmplat_sriov_create, id, 24);
+AT(vmplat_sriov_create, out_generation, 136);
+SIZE(vmplat_sriov_bind, 56);
+AT(vmplat_sriov_bind, driver, 16);
+AT(vmplat_sriov_bind, out_vf, 48);
+SIZE(vmplat_sriov_destroy, 24);
+SIZE(vmplat_sriov_status, 128 + 24);
+AT(vmplat_sriov_status, out_generation, 16);
+AT(vmplat_sriov_status, out_id, 40);
+AT(vmplat_sriov_status, out_owner, 88);

@@ -5,6 +5,7 @@
  */
 #include <fcntl.h>
 #include <grp.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -125,10 +126,52 @@ static void test_files(void)
 	close(fd);
 }
 
+/* Who was handed the device may ask for VFs, not make them. */
+static int dev;
+
+static int sriov_create(void)
+{
+	struct vmplat_sriov_create arg = { .size = sizeof(arg), .pf = 0xffffff, .nr_vfs = 1, .owner = "me" };
+
+	return ioctl(dev, VMPLAT_SRIOV_CREATE, &arg) ? errno : 0;
+}
+
+static int sriov_destroy(void)
+{
+	struct vmplat_sriov_destroy arg = { .size = sizeof(arg), .generation = 1 };
+
+	return ioctl(dev, VMPLAT_SRIOV_DESTROY, &arg) ? errno : 0;
+}
+
+static int sriov_bind(void)
+{
+	struct vmplat_sriov_bind arg = { .size = sizeof(arg), .generation = 1 };
+
+	return ioctl(dev, VMPLAT_SRIOV_BIND, &arg) ? errno : 0;
+}
+
+static int sriov_status(void)
+{
+	struct vmplat_sriov_status arg = { .size = sizeof(arg), .pf = 0xffffff };
+
+	return ioctl(dev, VMPLAT_SRIOV_STATUS, &arg) ? errno : 0;
+}
+
+static void test_sriov(void)
+{
+	dev = need(open("/dev/vmplat", O_RDWR | O_CLOEXEC));
+	is_int(as(NOBODY, NOBODY, sriov_create), EPERM, "VFs are not made without privilege");
+	is_int(as(NOBODY, NOBODY, sriov_bind), EPERM, "nor given to a driver");
+	is_int(as(NOBODY, NOBODY, sriov_destroy), EPERM, "nor removed");
+	is_int(as(NOBODY, NOBODY, sriov_status), ENODEV, "but asked for");
+	close(dev);
+}
+
 int main(void)
 {
 	dev_open();
 	test_device();
 	test_files();
+	test_sriov();
 	return done();
 }

@@ -107,6 +107,10 @@ union arg {
 	struct vmplat_domain_query domain_query;
 	struct vmplat_domain_regions domain_regions;
 	struct vmplat_domain_status domain_status;
+	struct vmplat_sriov_create sriov_create;
+	struct vmplat_sriov_bind sriov_bind;
+	struct vmplat_sriov_destroy sriov_destroy;
+	struct vmplat_sriov_status sriov_status;
 };
 
 static void set_mem_create(union arg *a) { a->mem_create.mem_bytes = PAGE; }
@@ -147,6 +151,20 @@ static void set_put(union arg *a)
 	a->fill_put.nr_pages = 1;
 	a->fill_put.buf = (uintptr_t)fx.page;
 }
+
+/* These commands work on hardware, which is not here: what they say of it is the right answer. */
+#define NO_SUCH_PF	0xffffffULL
+
+static void set_sriov_create(union arg *a)
+{
+	a->sriov_create.pf = NO_SUCH_PF;
+	a->sriov_create.nr_vfs = 1;
+	strcpy(a->sriov_create.owner, "uapi");
+}
+
+static void set_sriov_bind(union arg *a) { a->sriov_bind.generation = 1; }
+static void set_sriov_destroy(union arg *a) { a->sriov_destroy.generation = 1; }
+static void set_sriov_status(union arg *a) { a->sriov_status.pf = NO_SUCH_PF; }
 
 struct op {
 	const char *name;
@@ -221,6 +239,15 @@ static const struct op ops[] = {
 	   .reserved = offsetof(struct vmplat_domain_regions, __reserved), .has_out = true,
 	   .set = set_nothing),
 	OP(DOMAIN_STATUS, DOMAIN, vmplat_domain_status, .has_out = true, .set = set_nothing),
+	OP(SRIOV_CREATE, DEV, vmplat_sriov_create,
+	   .reserved = offsetof(struct vmplat_sriov_create, __reserved), .has_out = true,
+	   .fails = ENODEV, .set = set_sriov_create),
+	OP(SRIOV_BIND, DEV, vmplat_sriov_bind, .has_out = true, .fails = ESTALE,
+	   .set = set_sriov_bind),
+	OP(SRIOV_DESTROY, DEV, vmplat_sriov_destroy, .has_out = true, .fails = ESTALE,
+	   .set = set_sriov_destroy),
+	OP(SRIOV_STATUS, DEV, vmplat_sriov_status, .has_out = true, .fails = ENODEV,
+	   .set = set_sriov_status),
 };
 
 static union arg *prepare(const struct op *op)

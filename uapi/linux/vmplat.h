@@ -18,6 +18,7 @@
  *   4  holds on PCI functions (VMPLAT_PCI_HOLD)
  *   5  memory in blocks of 2 MiB (VMPLAT_MEM_F_HUGE), IOMMU domains (VMPLAT_DOMAIN_*);
  *      what is mapped into a domain cannot be punched out: EBUSY
+ *   6  virtual functions with an owner (VMPLAT_SRIOV_*)
  */
 #ifndef _UAPI_LINUX_VMPLAT_H
 #define _UAPI_LINUX_VMPLAT_H
@@ -26,7 +27,7 @@
 #include <linux/types.h>
 
 /* VMPLAT_ABI - counts up with each entry of the changelog above. */
-#define VMPLAT_ABI		5
+#define VMPLAT_ABI		6
 
 /**
  * DOC: Calling convention
@@ -87,6 +88,11 @@ enum {
 	VMPLAT_CMD_DOMAIN_QUERY	= 0x84,
 	VMPLAT_CMD_DOMAIN_REGIONS = 0x85,
 	VMPLAT_CMD_DOMAIN_STATUS = 0x86,
+
+	VMPLAT_CMD_SRIOV_CREATE	= 0xa0,
+	VMPLAT_CMD_SRIOV_BIND	= 0xa1,
+	VMPLAT_CMD_SRIOV_DESTROY = 0xa2,
+	VMPLAT_CMD_SRIOV_STATUS	= 0xa3,
 };
 
 /* VMPLAT_ID_BYTES - length of the labels that tie increments to a base. */
@@ -102,6 +108,7 @@ enum {
  * @VMPLAT_CAP_PCI_HOLD: holds on PCI functions
  * @VMPLAT_CAP_HUGE: memory in blocks of 2 MiB
  * @VMPLAT_CAP_DOMAIN: IOMMU domains; whether there is an IOMMU, an attach tells
+ * @VMPLAT_CAP_SRIOV: virtual functions with an owner
  */
 enum vmplat_cap {
 	VMPLAT_CAP_MEM		= 1ULL << 0,
@@ -112,6 +119,7 @@ enum vmplat_cap {
 	VMPLAT_CAP_PCI_HOLD	= 1ULL << 5,
 	VMPLAT_CAP_HUGE		= 1ULL << 6,
 	VMPLAT_CAP_DOMAIN	= 1ULL << 7,
+	VMPLAT_CAP_SRIOV	= 1ULL << 8,
 };
 
 /**
@@ -918,6 +926,171 @@ struct vmplat_domain_status {
 };
 
 #define VMPLAT_DOMAIN_STATUS	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_DOMAIN_STATUS)
+
+/**
+ * DOC: Virtual functions
+ *
+ * A set is the virtual functions (VFs) of one physical function (PF), made by
+ * VMPLAT_SRIOV_CREATE. It outlives the program that made it and ends with
+ * VMPLAT_SRIOV_DESTROY, or when somebody removes the VFs in another way: by
+ * sriov_numvfs, by unbinding the PF, by unplugging it. Its generation, not 0, is never
+ * used again while the machine is up: a late destroy by its owner cannot meet the
+ * VFs of the next. While a set exists the module cannot be unloaded.
+ *
+ * Errors of these commands beside the common ones:
+ *
+ *   EPERM    the caller lacks CAP_SYS_ADMIN (VMPLAT_SRIOV_STATUS needs nothing)
+ *   ENODEV   there is no such PCI function; or, with
+ *            VMPLAT_SRIOV_WHY_NOT_BOUND, a VF was not taken by its driver
+ *   EINVAL   the function is no PF; a name is no name
+ *   ERANGE   more VFs than the PF can have, or than its driver made
+ *   ENOENT   the PF has no driver, or one that cannot make VFs
+ *   ESTALE   there is no set of this generation (any more)
+ *   EBUSY    @out_why says why
+ *
+ * as well as what the PF's driver returns.
+ */
+
+/* VMPLAT_SRIOV_OWNER_BYTES, VMPLAT_SRIOV_DRIVER_BYTES - room for names, with a NUL. */
+#define VMPLAT_SRIOV_OWNER_BYTES	64
+#define VMPLAT_SRIOV_DRIVER_BYTES	32
+
+/**
+ * enum vmplat_sriov_why - what is in the way
+ * @VMPLAT_SRIOV_WHY_NONE: the errno says it all
+ * @VMPLAT_SRIOV_WHY_OWNED: the PF has a set already
+ * @VMPLAT_SRIOV_WHY_VFS: the PF has VFs that were made in another way
+ * @VMPLAT_SRIOV_WHY_CHANGING: another command is at work on the set
+ * @VMPLAT_SRIOV_WHY_PF_DRIVER: the PF has no driver, or one that cannot make VFs
+ * @VMPLAT_SRIOV_WHY_FEWER: the PF's driver made only out_vf VFs
+ * @VMPLAT_SRIOV_WHY_NOT_BOUND: the driver did not take VF out_vf
+ * @VMPLAT_SRIOV_WHY_OPEN: VF out_vf, or its IOMMU group, is open through VFIO, or in a
+ *	domain
+ * @VMPLAT_SRIOV_WHY_ASSIGNED: VF out_vf is assigned to a guest in another way (Xen)
+ */
+enum vmplat_sriov_why {
+	VMPLAT_SRIOV_WHY_NONE		= 0,
+	VMPLAT_SRIOV_WHY_OWNED		= 1,
+	VMPLAT_SRIOV_WHY_VFS		= 2,
+	VMPLAT_SRIOV_WHY_CHANGING	= 3,
+	VMPLAT_SRIOV_WHY_PF_DRIVER	= 4,
+	VMPLAT_SRIOV_WHY_FEWER		= 5,
+	VMPLAT_SRIOV_WHY_NOT_BOUND	= 6,
+	VMPLAT_SRIOV_WHY_OPEN		= 7,
+	VMPLAT_SRIOV_WHY_ASSIGNED	= 8,
+};
+
+/**
+ * struct vmplat_sriov_create - VMPLAT_SRIOV_CREATE on /dev/vmplat
+ * @size: sizeof(struct vmplat_sriov_create)
+ * @flags: must be 0
+ * @pf: domain << 16 | bus << 8 | device << 3 | function, as the id of its events
+ * @nr_vfs: how many, not 0
+ * @__reserved: must be 0
+ * @id: a label of the caller's, to find its set again after a crash
+ * @driver: the PCI driver of the VFs, which has to be loaded; "" for none
+ * @owner: whose they are: 1 to 63 printable letters, no blanks; for people
+ * @out_generation: of the new set; on an error 0, or that of a set that could not be
+ *	undone
+ * @out_vf: see &enum vmplat_sriov_why
+ * @out_why: &enum vmplat_sriov_why
+ *
+ * Returns when all VFs are there and have been taken by @driver. No other driver ever
+ * sees them: driver_override is set before they can be probed, to @driver or, for
+ * none, to "none". A command that fails leaves no VF behind. It is not interrupted
+ * by signals, since the PF's driver is not.
+ */
+struct vmplat_sriov_create {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 pf;
+	__u32 nr_vfs;
+	__u32 __reserved;
+	__u8 id[VMPLAT_ID_BYTES];
+	char driver[VMPLAT_SRIOV_DRIVER_BYTES];
+	char owner[VMPLAT_SRIOV_OWNER_BYTES];
+	__aligned_u64 out_generation;
+	__u32 out_vf;
+	__u32 out_why;
+};
+
+#define VMPLAT_SRIOV_CREATE	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_SRIOV_CREATE)
+
+/**
+ * struct vmplat_sriov_bind - VMPLAT_SRIOV_BIND on /dev/vmplat: another driver
+ * @size: sizeof(struct vmplat_sriov_bind)
+ * @flags: must be 0
+ * @generation: of the set
+ * @driver: as for VMPLAT_SRIOV_CREATE
+ * @out_vf: see &enum vmplat_sriov_why
+ * @out_why: &enum vmplat_sriov_why
+ *
+ * VFs that have @driver all keep it. Otherwise all are taken from the driver they have,
+ * which fails with EBUSY and changes nothing if one is open, and given to @driver. If
+ * it does not take them all, they go back.
+ */
+struct vmplat_sriov_bind {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 generation;
+	char driver[VMPLAT_SRIOV_DRIVER_BYTES];
+	__u32 out_vf;
+	__u32 out_why;
+};
+
+#define VMPLAT_SRIOV_BIND	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_SRIOV_BIND)
+
+/**
+ * struct vmplat_sriov_destroy - VMPLAT_SRIOV_DESTROY on /dev/vmplat
+ * @size: sizeof(struct vmplat_sriov_destroy)
+ * @flags: must be 0
+ * @generation: of the set
+ * @out_vf: see &enum vmplat_sriov_why
+ * @out_why: &enum vmplat_sriov_why
+ *
+ * Fails with EBUSY at once, and changes nothing, if a VF is open: a write to
+ * sriov_numvfs would wait for its guest. Whether a VF that has a driver of the host is
+ * in use is for the caller to know.
+ */
+struct vmplat_sriov_destroy {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 generation;
+	__u32 out_vf;
+	__u32 out_why;
+};
+
+#define VMPLAT_SRIOV_DESTROY	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_SRIOV_DESTROY)
+
+/**
+ * struct vmplat_sriov_status - VMPLAT_SRIOV_STATUS on /dev/vmplat
+ * @size: sizeof(struct vmplat_sriov_status)
+ * @flags: must be 0
+ * @pf: as for VMPLAT_SRIOV_CREATE
+ * @out_generation: of its set; 0 if it has none, and what follows but the numbers is 0
+ * @out_nr_vfs: VFs it has, whoever made them
+ * @out_total_vfs: the most it can have
+ * @out_changing: 1 while a command is at work on the set
+ * @__reserved: 0
+ * @out_id: as given to VMPLAT_SRIOV_CREATE
+ * @out_driver: the driver the VFs shall have
+ * @out_owner: as given to VMPLAT_SRIOV_CREATE
+ */
+struct vmplat_sriov_status {
+	__u32 size;
+	__u32 flags;
+	__aligned_u64 pf;
+	__aligned_u64 out_generation;
+	__u32 out_nr_vfs;
+	__u32 out_total_vfs;
+	__u32 out_changing;
+	__u32 __reserved;
+	__u8 out_id[VMPLAT_ID_BYTES];
+	char out_driver[VMPLAT_SRIOV_DRIVER_BYTES];
+	char out_owner[VMPLAT_SRIOV_OWNER_BYTES];
+};
+
+#define VMPLAT_SRIOV_STATUS	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_SRIOV_STATUS)
 
 /* VMPLATFS_MAGIC - statfs(2) f_type of vmplatfs, "VMPL". */
 #define VMPLATFS_MAGIC		0x564d504c

@@ -31,6 +31,7 @@ static const struct {
 	{ VMPLAT_CAP_PCI_HOLD,	"pci-hold",	"holds on PCI functions" },
 	{ VMPLAT_CAP_HUGE,	"huge",		"memory in blocks of 2 MiB" },
 	{ VMPLAT_CAP_DOMAIN,	"domain",	"IOMMU domains" },
+	{ VMPLAT_CAP_SRIOV,	"sriov",	"virtual functions with an owner" },
 };
 #define NR_CAPS (sizeof(caps) / sizeof(caps[0]))
 
