@@ -50,6 +50,7 @@ int cmd_pci(int argc, char **argv);
 int cmd_iommu(int argc, char **argv);
 int cmd_gpu(int argc, char **argv);
 int cmd_claim(int argc, char **argv);
+int cmd_sriov(int argc, char **argv);
 int cmd_host(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 

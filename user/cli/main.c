@@ -35,6 +35,7 @@ static const struct cli_command commands[] = {
 	{ "iommu",	"what keeps guests' devices from the host's memory",	cmd_iommu },
 	{ "gpu",	"can a GPU be given to a guest, and will it come back",	cmd_gpu },
 	{ "claim",	"take devices from this host's drivers, and give them back", cmd_claim },
+	{ "sriov",	"virtual functions of PCI devices: made, set, removed",	cmd_sriov },
 	{ "host",	"what this machine is, what of vmplat works here, and what to do", cmd_host },
 	{ "info",	"what the kernel module offers, or why it is not there", cmd_info },
 	{ "help",	"explain a command",					cmd_help },

@@ -15,8 +15,16 @@ _vmplat_functions() {
 	for f in /sys/bus/pci/devices/*; do [ -e "$f" ] && printf '%s\n' "${f##*/}"; done
 }
 
+# For readline a word begins anew behind each colon: only what is behind the last is replaced.
+_vmplat_reply() {
+	local cur=${COMP_LINE:0:COMP_POINT}
+	cur=${cur##* }
+	mapfile -t COMPREPLY < <(compgen -W "$1" -- "$cur")
+	[[ $COMP_WORDBREAKS == *:* ]] && COMPREPLY=("${COMPREPLY[@]#"${cur%"${cur##*:}"}"}")
+}
+
 _vmplat() {
-	local cmd=${COMP_WORDS[0]} cur=${COMP_WORDS[COMP_CWORD]} path=() word words depth=2
+	local cmd=${COMP_WORDS[0]} cur=${COMP_WORDS[COMP_CWORD]} path=() word words depth=2 f
 	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
 		case $word in -*) break ;; esac
 		[ "$word" = help ] && continue
@@ -43,11 +51,16 @@ _vmplat() {
 		[ ${#COMPREPLY[@]} -gt 0 ] && return
 	fi
 	case ${path[*]:0:2} in
+	"sriov show" | "sriov set" | "sriov destroy")
+		# PFs; behind that of "set" come keys
+		words=$(for f in /sys/bus/pci/devices/*/sriov_totalvfs; do [ -e "$f" ] && basename "${f%/*}"; done)
+		[ "${path[1]}" = set ] && [ ${#path[@]} -gt 2 ] &&
+			words="mac= vlan= qos= proto= min_rate= max_rate= spoofchk= trust= link= msix= driver="
+		_vmplat_reply "$words"
+		return
+		;;
 	"pci show" | "gpu show" | "claim add" | "claim release")
-		# for readline a word begins anew behind each colon: only what is behind the last is replaced
-		cur=${COMP_LINE:0:COMP_POINT} cur=${cur##* }
-		mapfile -t COMPREPLY < <(compgen -W "$(_vmplat_functions)" -- "$cur")
-		[[ $COMP_WORDBREAKS == *:* ]] && COMPREPLY=("${COMPREPLY[@]#"${cur%"${cur##*:}"}"}")
+		_vmplat_reply "$(_vmplat_functions)"
 		return
 		;;
 	esac

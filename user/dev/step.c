@@ -155,7 +155,7 @@ void step_remember(struct vmplat_devs *devs, const struct vmplat_pci *pci, struc
 
 /* ---- taking ---------------------------------------------------------------- */
 
-int step_load_driver(struct vmplat_devs *devs, const char *driver)
+API int step_load_driver(struct vmplat_devs *devs, const char *driver)
 {
 	const char *modprobe = dev_text(devs, devs->proc_fd, "sys/kernel/modprobe");
 	char *argv[] = { (char *)modprobe, "-q", "--", (char *)driver, NULL };
