@@ -7,7 +7,7 @@
 
 guests=$(cd "$(dirname "$0")/../.." && pwd)/build/selftests/foreign
 export VMPLAT_RUN_DIR=$tmp/vms VMPLAT_STORE=$tmp/store
-clean_up() { local v; for v in a b c; do vmplat vm stop "$v" 2>/dev/null; done; }
+clean_up() { local v; for v in a b c d; do vmplat vm stop "$v" 2>/dev/null; done; }
 
 rounds() { tr -d '\r' <"$1" | sed -n 's/^round \([0-9]*\)$/\1/p' | tail -n 1; }
 past_round() {	# FILE ROUND
@@ -56,11 +56,29 @@ check "both are whole" vmplat snap verify two
 vmplat snap list | sed 's/^/# /'
 
 check "nothing can be plugged" says "devices cannot be plugged" not vmplat vm device add a memory size=128M
+
+# ---- SeaBIOS, and a disk that is written: the second sector counts the starts
+cp "$guests/sector.x86" "$tmp/disk"
 truncate -s 1M "$tmp/disk"
-check "a VM with a disk" vmplat run --firmware "$guests/bare.riscv64" --arch riscv64 --memory 64M --disk "$tmp/disk" \
-	--name c --detach --console none
-check "no snapshot of a disk that can be written" says "disks cannot be frozen" not vmplat vm snapshot c three
-vmplat vm stop c 2>/dev/null
+begin c vmplat run --firmware seabios --accel tcg --memory 64M --disk "$tmp/disk"
+third=$pid
+check "a disk starts by SeaBIOS" wait_for "$tmp/c" "SECTOR started 1 times"
+check "a snapshot with the disk" says "full snapshot of 'c'" vmplat vm snapshot c disk
+echo -n r >&9
+check "started again" wait_for "$tmp/c" "SECTOR started 2 times"
+check "an increment with the disk" says "incremental snapshot of 'c'" vmplat vm snapshot c disk2 --incremental
+echo -n r >&9
+check "and again" wait_for "$tmp/c" "SECTOR started 3 times"
+echo -n x >&9
+check "it ends by itself" wait "$third"
+starts() { od -An -tu1 -j512 -N1 "$1" | tr -d ' '; }
+check "its disk has counted" says "^3$" starts "$tmp/disk"
+begin d vmplat restore disk2 --disk "$tmp/disk.d"
+check "the copy is what the disk was" says "^2$" starts "$tmp/disk.d"
+state_is d running
+echo -n r >&9
+check "what goes on has that disk" wait_for "$tmp/d" "SECTOR started 3 times"
+check "stop" vmplat vm stop d
 
 # ---- a kill -9, and its memory is free again
 child=$(cat "/proc/$first/task/$first/children")

@@ -940,3 +940,196 @@ int qemu_load(struct vm *vm, struct state_reader *r)
 		vm_notice(vm, "QEMU does not take the state");
 	return ret;
 }
+
+/* ---- copies of disks --------------------------------------------------------------- */
+
+static int ask(struct qemu *q, const char *cmd, struct json_object *args, int fd,
+	       struct json_object **ret)
+{
+	int err = qmp_call(&q->commands, cmd, args, fd, ret);
+
+	return err ? vm_error(q->vm, err, "%s", q->commands.why) : 0;
+}
+
+/* {"@key": "@prefix@id"} */
+static struct json_object *naming(const char *key, const char *prefix, const char *id)
+{
+	struct json_object *o = json_object_new_object();
+	char name[VM_ID_MAX + 8];
+
+	snprintf(name, sizeof(name), "%s%s", prefix, id);
+	json_object_object_add(o, key, json_object_new_string(name));
+	return o;
+}
+
+static void add_text(struct json_object *o, const char *key, const char *value)
+{
+	json_object_object_add(o, key, json_object_new_string(value));
+}
+
+/* a disk's bytes as QEMU counts them: in sectors */
+static int disk_bytes(struct vm *vm, const char *id, uint64_t *bytes)
+{
+	const struct vm_disk *d = vm_config_disk(&vm->cfg, id);
+	int fd = open(d->path, O_RDONLY | O_CLOEXEC);
+	off_t end = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+
+	if (end < 0)
+		vm_error(vm, -errno, "disk %s: %s", d->path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	*bytes = ((uint64_t)end + 511) & ~511ULL;
+	return end < 0 ? -EIO : 0;
+}
+
+/* @fd as a node of QEMU's, as long as the disk */
+static int add_target(struct qemu *q, struct qemu_copy *c, int fd)
+{
+	struct json_object *o, *file, *ret, *v;
+	char name[40];
+	int err;
+
+	if (ftruncate(fd, (off_t)c->bytes))
+		return vm_error(q->vm, -errno, "the file for disk %s: %s", c->id, strerror(errno));
+	err = ask(q, "add-fd", NULL, fd, &ret);
+	if (err)
+		return err;
+	json_object_object_get_ex(ret, "fdset-id", &v);
+	c->fdset = json_object_get_int64(v);
+	json_object_put(ret);
+
+	snprintf(name, sizeof(name), "/dev/fdset/%lld", (long long)c->fdset);
+	file = json_object_new_object();
+	add_text(file, "driver", "file");
+	add_text(file, "filename", name);
+	add_text(file, "discard", "unmap");	/* zeroes are holes */
+	o = naming("node-name", "copy-", c->id);
+	add_text(o, "driver", "raw");
+	add_text(o, "discard", "unmap");
+	json_object_object_add(o, "file", file);
+	err = ask(q, "blockdev-add", o, -1, NULL);
+	c->node = !err;
+	return err;
+}
+
+static int start_job(struct qemu *q, struct qemu_copy *c)
+{
+	struct json_object *o = naming("job-id", "copy-", c->id), *name;
+	int err;
+
+	name = naming("x", "image-", c->id);
+	add_text(o, "device", qmp_text(name, "x"));
+	json_object_put(name);
+	name = naming("x", "copy-", c->id);
+	add_text(o, "target", qmp_text(name, "x"));
+	json_object_put(name);
+	add_text(o, "sync", "full");
+	json_object_object_add(o, "auto-dismiss", json_object_new_boolean(false));
+	err = ask(q, "blockdev-backup", o, -1, NULL);
+	c->job = !err;
+	return err;
+}
+
+/* QEMU has let go of its disks when it wrote its state, for whoever might take that. */
+static int take_disks_back(struct qemu *q)
+{
+	struct json_object *o = json_object_new_object();
+
+	json_object_object_add(o, "active", json_object_new_boolean(true));
+	if (!qmp_call(&q->commands, "blockdev-set-active", o, -1, NULL))
+		return 0;
+	return vm_error(q->vm, -EOPNOTSUPP, "%s; snapshots of disks need QEMU 10", q->commands.why);
+}
+
+int qemu_copy_begin(struct vm *vm, struct qemu_copy *c, const char *id, int fd)
+{
+	struct qemu *q = vm->qemu;
+	int ret;
+
+	*c = (struct qemu_copy){ .id = id, .fdset = -1 };
+	ret = disk_bytes(vm, id, &c->bytes);
+	if (!ret)
+		ret = take_disks_back(q);
+	if (!ret)
+		ret = add_target(q, c, fd);
+	return ret ? ret : start_job(q, c);
+}
+
+/* the job of @c in what query-jobs returns, or NULL */
+static struct json_object *find_job(struct json_object *jobs, const struct qemu_copy *c)
+{
+	struct json_object *name = naming("id", "copy-", c->id), *found = NULL;
+
+	for (size_t i = 0; i < json_object_array_length(jobs) && !found; i++) {
+		struct json_object *job = json_object_array_get_idx(jobs, i);
+
+		if (!strcmp(qmp_text(job, "id"), qmp_text(name, "id")))
+			found = job;
+	}
+	json_object_put(name);
+	return found;
+}
+
+/* under the operation lock */
+static int look(struct qemu *q, struct qemu_copy *c, uint64_t *done_bytes)
+{
+	struct json_object *jobs, *job, *v;
+	int ret = ask(q, "query-jobs", NULL, -1, &jobs);
+
+	if (ret)
+		return ret;
+	job = find_job(jobs, c);
+	if (!job) {
+		ret = vm_error(q->vm, -EIO, "QEMU has forgotten the copy of disk %s", c->id);
+	} else {
+		if (json_object_object_get_ex(job, "current-progress", &v))
+			*done_bytes = (uint64_t)json_object_get_int64(v);
+		ret = !strcmp(qmp_text(job, "status"), "concluded");
+		if (ret && *qmp_text(job, "error"))
+			ret = vm_error(q->vm, -EIO, "disk %s: %s", c->id, qmp_text(job, "error"));
+	}
+	json_object_put(jobs);
+	return ret;
+}
+
+int qemu_copy_poll(struct vm *vm, struct qemu_copy *c, uint64_t *done_bytes)
+{
+	int ret;
+
+	pthread_mutex_lock(&vm->op);
+	ret = look(vm->qemu, c, done_bytes);
+	pthread_mutex_unlock(&vm->op);
+	return ret;
+}
+
+static void cancel_job(struct qemu *q, struct qemu_copy *c)
+{
+	uint64_t done;
+
+	qmp_call(&q->commands, "job-cancel", naming("id", "copy-", c->id), -1, NULL);
+	while (!look(q, c, &done))
+		usleep(POLL_US);
+	qmp_call(&q->commands, "job-dismiss", naming("id", "copy-", c->id), -1, NULL);
+}
+
+/* What fails here fails because QEMU is gone. */
+void qemu_copy_end(struct vm *vm, struct qemu_copy *c)
+{
+	struct qemu *q = vm->qemu;
+	struct json_object *o;
+
+	if (!c->id)
+		return;
+	pthread_mutex_lock(&vm->op);
+	if (c->job)
+		cancel_job(q, c);
+	if (c->node)
+		qmp_call(&q->commands, "blockdev-del", naming("node-name", "copy-", c->id), -1, NULL);
+	if (c->fdset >= 0) {
+		o = json_object_new_object();
+		json_object_object_add(o, "fdset-id", json_object_new_int64(c->fdset));
+		qmp_call(&q->commands, "remove-fd", o, -1, NULL);
+	}
+	pthread_mutex_unlock(&vm->op);
+	c->id = NULL;
+}

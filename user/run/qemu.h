@@ -48,6 +48,31 @@ int qemu_go(struct vm *vm);
 int qemu_reset(struct vm *vm);
 int qemu_powerdown(struct vm *vm);
 
+/*
+ * struct qemu_copy - a disk as it was at one instant, on its way into a file
+ *
+ * QEMU copies what the guest is about to overwrite first. All fields are qemu.c's.
+ */
+struct qemu_copy {
+	const char *id;			/* of the disk; NULL: there is none */
+	int64_t fdset;			/* -1: none */
+	bool node, job;
+	uint64_t bytes;			/* of the disk */
+};
+
+/**
+ * qemu_copy_begin - copy the disk @id into @fd, as it is now, while the guest goes on
+ * @id: lives as long as the copy
+ *
+ * Halted, after qemu_save(), under the operation lock. Needs QEMU 10. On failure
+ * qemu_copy_end() is still to be called.
+ */
+int qemu_copy_begin(struct vm *vm, struct qemu_copy *c, const char *id, int fd);
+/** qemu_copy_poll - 1: complete, 0: not yet, or -errno. Without the lock */
+int qemu_copy_poll(struct vm *vm, struct qemu_copy *c, uint64_t *done_bytes);
+/** qemu_copy_end - give up what is not complete, and forget it. Without the lock */
+void qemu_copy_end(struct vm *vm, struct qemu_copy *c);
+
 /** qemu_end - SIGTERM, and SIGKILL to one that does not follow; any thread, no lock */
 void qemu_end(struct qemu *q);
 

@@ -39,12 +39,16 @@
 
 #include "devices.h"
 #include "line.h"
+#include "qemu.h"
 #include "vm_priv.h"
+
+#define QEMU_POLL_US	20000
 
 struct snapshot_disk {
 	char name[VM_ID_MAX + 1];
-	struct blk *blk;		/* held: the disk may be unplugged meanwhile */
+	struct blk *blk;		/* held: the disk may be unplugged meanwhile; NULL: QEMU's */
 	struct blk_view *view;
+	struct qemu_copy copy;		/* QEMU's: it gives all of the disk, each time */
 	int fd;
 	bool increment;
 };
@@ -147,10 +151,6 @@ static int take_disks(struct snapshot *s, int *in, size_t nr_in, char *why, size
 		writable += !vm->cfg.disks[i].readonly;
 	if (!nr_in)
 		return 0;
-	if (vm->qemu) {
-		snprintf(why, n, "QEMU runs this VM: its disks cannot be frozen with its memory; only a VM whose disks are read-only can have snapshots then");
-		return -EOPNOTSUPP;
-	}
 	if (nr_in != writable) {
 		snprintf(why, n, "%zu descriptors for disks came with the request, the VM has %u writable disks",
 			 nr_in, writable);
@@ -162,7 +162,9 @@ static int take_disks(struct snapshot *s, int *in, size_t nr_in, char *why, size
 
 		if (c->readonly)
 			continue;
-		*d = (struct snapshot_disk){ .blk = blk_get(devices_blk(vm, c->id)), .fd = in[k] };
+		*d = (struct snapshot_disk){ .fd = in[k] };
+		if (!vm->qemu)
+			d->blk = blk_get(devices_blk(vm, c->id));
 		memcpy(d->name, c->id, sizeof(d->name));
 		s->nr_disks++;
 		in[k++] = -1;
@@ -229,6 +231,12 @@ static int freeze_disks(struct snapshot *s)
 		struct snapshot_disk *d = &s->disks[i];
 		int ret;
 
+		if (s->vm->qemu) {
+			ret = qemu_copy_begin(s->vm, &d->copy, d->name, d->fd);
+			if (ret)
+				return ret;
+			continue;
+		}
 		d->increment = s->has_base && blk_has_base(d->blk);
 		ret = blk_freeze(d->blk, d->increment ? BLK_FREEZE_INCREMENT : BLK_FREEZE_FULL,
 				 &d->view);
@@ -296,10 +304,11 @@ static int instant(struct snapshot *s)
 	ret = devices_settled(vm);
 	if (!ret)
 		ret = freeze_memory(s);
+	/* QEMU copies disks when it has written its state: that lets go of them */
 	if (!ret)
-		ret = freeze_disks(s);
+		ret = vm->qemu ? save_state(s, &w) : freeze_disks(s);
 	if (!ret)
-		ret = save_state(s, &w);
+		ret = vm->qemu ? freeze_disks(s) : save_state(s, &w);
 	vm_set_status(vm, was);
 	if (was == VM_RUNNING)
 		vm_unhalt(vm);
@@ -349,6 +358,28 @@ static void copy_progress(void *opaque, const struct blk_progress *p)
 	tell(c->s, e);
 }
 
+/* QEMU does it; we look */
+static int copy_by_qemu(struct copying *c)
+{
+	struct snapshot *s = c->s;
+	struct qemu_copy *q = &s->disks[c->d - s->disks].copy;
+	struct blk_progress p = { .total_bytes = q->bytes };
+	int ret;
+
+	while (!(ret = qemu_copy_poll(s->vm, q, &p.done_bytes))) {
+		if (atomic_load(&s->cancel))
+			return -ECANCELED;
+		copy_progress(c, &p);
+		usleep(QEMU_POLL_US);
+	}
+	return ret < 0 ? ret : 0;
+}
+
+static const char *path_of(struct snapshot *s, const struct snapshot_disk *d)
+{
+	return d->blk ? blk_path(d->blk) : d->name;
+}
+
 static void *copy_main(void *arg)
 {
 	struct snapshot *s = arg;
@@ -361,9 +392,10 @@ static void *copy_main(void *arg)
 		struct snapshot_disk *d = &s->disks[i];
 		struct copying c = { s, d, now_ns() };
 
-		ret = blk_view_copy(d->view, d->fd, copy_progress, &c, &s->cancel);
+		ret = d->blk ? blk_view_copy(d->view, d->fd, copy_progress, &c, &s->cancel)
+			     : copy_by_qemu(&c);
 		if (ret)
-			bad = blk_path(d->blk);
+			bad = path_of(s, d);
 	}
 	atomic_store(&s->copied, ret ? ret : 1);
 	json_object_object_add(e, "event", json_object_new_string("disks-done"));
@@ -432,10 +464,10 @@ static void fill_reply(struct snapshot *s, struct json_object *reply)
 
 		json_object_object_add(o, "name", json_object_new_string(d->name));
 		json_object_object_add(o, "bytes",
-			json_object_new_int64((int64_t)blk_size_bytes(d->blk)));
+			json_object_new_int64((int64_t)(d->blk ? blk_size_bytes(d->blk) : d->copy.bytes)));
 		json_object_object_add(o, "incremental", json_object_new_boolean(d->increment));
 		json_object_object_add(o, "total_bytes",
-			json_object_new_int64((int64_t)blk_view_total_bytes(d->view)));
+			json_object_new_int64((int64_t)(d->blk ? blk_view_total_bytes(d->view) : d->copy.bytes)));
 		json_object_array_add(disks, o);
 	}
 	json_object_object_add(reply, "memories", memories_json(s));
@@ -500,11 +532,11 @@ int snapshot_commit(struct snapshot *s, char *why, size_t why_bytes)
 		return state ? state : -EBUSY;
 	}
 	for (unsigned int i = 0; i < s->nr_disks; i++) {
-		int ret = blk_view_commit(s->disks[i].view);
+		int ret = s->disks[i].blk ? blk_view_commit(s->disks[i].view) : 0;
 
 		if (ret) {
 			snprintf(why, why_bytes, "disk %s: %s",
-				 blk_path(s->disks[i].blk), strerror(-ret));
+				 path_of(s, &s->disks[i]), strerror(-ret));
 			return ret;
 		}
 		s->disks[i].view = NULL;
@@ -522,6 +554,7 @@ void snapshot_free(struct snapshot *s)
 	for (unsigned int i = 0; i < s->nr_disks; i++) {
 		if (s->disks[i].view)
 			blk_view_abort(s->disks[i].view);
+		qemu_copy_end(s->vm, &s->disks[i].copy);
 		blk_close(s->disks[i].blk);
 		if (s->disks[i].fd >= 0)
 			close(s->disks[i].fd);

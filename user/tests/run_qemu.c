@@ -288,6 +288,8 @@ struct fake {
 	int console, commands, events;
 	int pipe;			/* getfd's */
 	const char *status;		/* of a migration */
+	unsigned int looks;		/* at its jobs */
+	bool cancelled;
 	unsigned char *memory;
 };
 
@@ -321,6 +323,33 @@ static void fake_migrate(struct fake *f, bool incoming)
 	close(f->pipe);
 }
 
+/* of a disk: running when it is looked at first, then complete, or cancelled for as long as it is asked */
+static bool fake_copies(struct fake *f, const char *cmd)
+{
+	static const char job[] = "{\"return\": [{\"id\": \"other\"}, {\"id\": \"copy-root\", \"status\": \"%s\", \"current-progress\": 512%s}]}";
+	char text[300];
+
+	if (!strcmp(cmd, "add-fd")) {
+		fake_send(f->commands, "{\"return\": {\"fdset-id\": 7, \"fd\": 9}}");
+	} else if (!strcmp(cmd, "query-jobs")) {
+		snprintf(text, sizeof(text), job, f->looks++ ? "concluded" : "running",
+			 f->cancelled ? ", \"error\": \"it was cancelled\"" : "");
+		fake_send(f->commands, text);
+	} else if (!strcmp(cmd, "blockdev-set-active") && f->cancelled) {
+		fake_send(f->commands, "{\"error\": {\"desc\": \"The command has not been found\"}}");
+	} else if (!strcmp(cmd, "job-cancel")) {
+		f->cancelled = true;
+		f->looks = 0;
+		fake_send(f->commands, "{\"return\": {}}");
+	} else if (!strcmp(cmd, "remove-fd")) {
+		f->memory[1]++;		/* all of it is forgotten */
+		fake_send(f->commands, "{\"return\": {}}");
+	} else {
+		return false;
+	}
+	return true;
+}
+
 static void fake_command(struct fake *f, struct json_object *msg)
 {
 	const char *cmd = qmp_text(msg, "execute");
@@ -329,6 +358,8 @@ static void fake_command(struct fake *f, struct json_object *msg)
 		fake_send(f->commands, "{\"return\": \"virt-9.2-machine\"}");
 		return;
 	}
+	if (fake_copies(f, cmd))
+		return;
 	if (!strcmp(cmd, "query-migrate")) {
 		fake_send(f->commands, f->status);
 		return;
@@ -362,7 +393,7 @@ static int fake_map(const char *object, struct fake *f)
 static int fake_qemu(int argc, char **argv)
 {
 	static const char greeting[] = "{\"QMP\": {}}";
-	struct fake f = { -1, -1, -1, -1, "{\"return\": {}}", NULL };
+	struct fake f = { .console = -1, .pipe = -1, .status = "{\"return\": {}}" };
 	struct json_object *msg;
 	struct line_io io, other;
 
@@ -549,6 +580,40 @@ TEST(snapshots)
 	vm_free(vm);
 }
 
+TEST(disks)
+{
+	struct vm *vm = new_vm("");
+	struct vm_disk d = { .id = "root", .path = (char *)"/proc/self/exe" };
+	struct qemu_copy c = { .id = NULL };
+	int fd = memfd_create("copy", MFD_CLOEXEC);
+	uint64_t done = 0;
+	struct stat st;
+
+	REQUIRE(vm && !vm_config_add_disk(&vm->cfg, &d) && !vm_boot(vm));
+	qemu_copy_end(vm, &c);	/* of nothing */
+	CHECK(!qemu_copy_begin(vm, &c, "root", fd));
+	CHECK(!stat("/proc/self/exe", &st) && c.bytes == (((uint64_t)st.st_size + 511) & ~511ULL));
+	CHECK(!fstat(fd, &st) && (uint64_t)st.st_size == c.bytes);
+	CHECK_EQ(qemu_copy_poll(vm, &c, &done), 0);
+	CHECK_EQ(done, 512);
+	CHECK_EQ(qemu_copy_poll(vm, &c, &done), 1);
+	qemu_copy_end(vm, &c);
+	CHECK(!c.id && vm->ram[1] == 1);
+	/* given up, it has been ended; then a QEMU that is too old */
+	CHECK_EQ(qemu_copy_begin(vm, &c, "root", fd), -EOPNOTSUPP);
+	CHECK(strstr(last_error(vm), "snapshots of disks need QEMU 10"));
+	qemu_copy_end(vm, &c);
+	CHECK_EQ(vm->ram[1], 1);
+	/* what is not there */
+	free(vm->cfg.disks[0].path);
+	vm->cfg.disks[0].path = strdup("/nowhere/disk");
+	CHECK_EQ(qemu_copy_begin(vm, &c, "root", fd), -EIO);
+	CHECK(!strcmp(last_error(vm), "disk /nowhere/disk: No such file or directory"));
+	qemu_copy_end(vm, &c);
+	close(fd);
+	vm_free(vm);
+}
+
 /* a section "qemu" of a VM of the right shape */
 static int load(const char *machine, const char *state, bool rest)
 {
@@ -615,6 +680,7 @@ int main(int argc, char **argv)
 	RUN(its_last_words);
 	RUN(no_beginning);
 	RUN(snapshots);
+	RUN(disks);
 	RUN(other_states);
 	unlink(path);
 	rmdir(dir);
