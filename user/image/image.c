@@ -7,9 +7,10 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <vmplat_map.h>
 
 #include "kernel.h"
 #include "lib/lib.h"
@@ -281,16 +282,17 @@ static bool wants_whole(const uint8_t *p, size_t len)
 static int describe_fd(struct vmplat_image *img, int fd, uint64_t bytes)
 {
 	size_t len = bytes > SMALL_BYTES ? HEAD_BYTES : (size_t)bytes;
+	const struct vmplat_map_options lazy = { .flags = VMPLAT_MAP_F_LAZY };
 	uint8_t tail[TAIL_BYTES], *p;
+	struct vmplat_map *map;
 	int ret;
 
 	/* as large as it may come to be; what is not used costs nothing */
 	size_t room = bytes > WHOLE_MAX ? HEAD_BYTES : bytes ? (size_t)bytes : 1;
 
-	p = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		 -1, 0);
-	if (p == MAP_FAILED)
+	if (vmplat_map_new(&map, room, &lazy))
 		return -ENOMEM;
+	p = vmplat_map_addr(map);
 	ret = read_at(fd, p, len, 0);
 	if (!ret && len < bytes && bytes <= WHOLE_MAX && wants_whole(p, len)) {
 		ret = read_at(fd, p + len, (size_t)bytes - len, len);
@@ -303,7 +305,7 @@ static int describe_fd(struct vmplat_image *img, int fd, uint64_t bytes)
 	}
 	if (!ret)
 		image_describe(img, p, len, bytes);
-	munmap(p, room);
+	vmplat_map_close(map);
 	return ret;
 }
 

@@ -7,7 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+
+#include <vmplat_map.h>
 
 #include "image.h"
 #include "kernel.h"
@@ -52,17 +53,18 @@ static void describe_payload(struct vmplat_image *img, const struct bzimage *b)
 	struct vmplat_image *part;
 	struct elf_relocs r;
 	struct elf_image e;
+	const struct vmplat_map_options lazy = { .flags = VMPLAT_MAP_F_LAZY };
+	struct vmplat_map *map;
 	const char *why;
 	uint8_t *p;
 
 	if (!b->payload_bytes || !b->unpacked_bytes || b->unpacked_bytes > KERNEL_PAYLOAD_MAX)
 		return;
-	p = mmap(NULL, b->unpacked_bytes, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED) {
+	if (vmplat_map_new(&map, b->unpacked_bytes, &lazy)) {
 		img->no_memory = true;
 		return;
 	}
+	p = vmplat_map_addr(map);
 	if (bzimage_unpack(b, img->p, p, &why)) {
 		image_text(img, "damage", "%s", why);
 	} else {
@@ -73,7 +75,7 @@ static void describe_payload(struct vmplat_image *img, const struct bzimage *b)
 			   !elf_parse(&e, p, b->unpacked_bytes, &why) &&
 			   !elf_relocs(&r, &e, p, b->unpacked_bytes, &why));
 	}
-	munmap(p, b->unpacked_bytes);
+	vmplat_map_close(map);
 }
 
 bool probe_bzimage(struct vmplat_image *img)

@@ -11,12 +11,13 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 
 #include "image/kernel.h"
 #include "input.h"
 #include "kcache.h"
+#include <vmplat_map.h>
+
 #include "vm_priv.h"
 
 #define E820_RAM	1
@@ -44,37 +45,34 @@ struct initrds {
 /* ---- bytes ---------------------------------------------------------------- */
 
 struct bytes {
+	struct vmplat_map *map;
 	uint8_t *p;
 	size_t len;
 };
 
 static void bytes_free(struct bytes *b)
 {
-	if (b->p)
-		munmap(b->p, b->len);
-	b->p = NULL;
+	vmplat_map_close(b->map);
+	*b = (struct bytes){ };
 }
 
 /* of its own, so that it is gone after the boot; in huge pages, it is used once */
 static int bytes_alloc(struct vm *vm, struct bytes *b, size_t len)
 {
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const struct vmplat_map_options huge = { .flags = VMPLAT_MAP_F_HUGE };
 
-	if (p == MAP_FAILED)
+	if (vmplat_map_new(&b->map, len, &huge))
 		return vm_error(vm, -ENOMEM, "no memory to unpack the kernel");
-	madvise(p, len, MADV_HUGEPAGE);
-	*b = (struct bytes){ p, len };
+	b->p = vmplat_map_addr(b->map);
+	b->len = len;
 	return 0;
 }
 
 /* one fault instead of one a page; what cannot be had fails later, where it is used */
-static void populate(void *p, uint64_t len)
+static void populate(struct vm *vm, const uint8_t *p, uint64_t len)
 {
-	uintptr_t at = (uintptr_t)p & ~0xfffUL;
-
-#ifdef MADV_POPULATE_WRITE
-	madvise((void *)at, (uintptr_t)p + len - at, MADV_POPULATE_WRITE);
-#endif
+	if (vm->ram_map)
+		vmplat_map_populate(vm->ram_map, (size_t)(p - vm->ram), len);
 }
 
 /* ---- files ---------------------------------------------------------------- */
@@ -193,7 +191,7 @@ static void copy_parts(struct vm *vm, const struct kernel_part *part, unsigned i
 	for (unsigned int i = 0; i < nr; i++, part++) {
 		uint8_t *to = vm_gpa(vm, part->gpa + delta, part->mem_bytes);
 
-		populate(to, part->mem_bytes);
+		populate(vm, to, part->mem_bytes);
 		memcpy(to, from + part->off, part->file_bytes);
 		memset(to + part->file_bytes, 0, part->mem_bytes - part->file_bytes);
 	}
@@ -479,7 +477,7 @@ static int load_initrds(struct vm *vm, struct loaded *to, struct initrds *all)
 				(unsigned long long)to->initrd_bytes >> 20,
 				(unsigned long long)vm->low_bytes >> 20);
 	at = vm_gpa(vm, to->initrd_at, to->initrd_bytes);
-	populate(at, to->initrd_bytes);
+	populate(vm, at, to->initrd_bytes);
 	for (unsigned int i = 0; i < all->nr; i++) {
 		int ret = input_read(&all->in[i], at, &why);
 

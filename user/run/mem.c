@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <vmplat_map.h>
 
 #include "vm_priv.h"
 
@@ -18,37 +19,35 @@
 #define SLOT_DIMM	2u		/* and up */
 #define DIMM_GRAIN	(1ULL << 30)	/* where one may begin: huge pages all the way */
 
+/* with guards: a device that runs over the end of a memory stops there */
+static const struct vmplat_map_options shared = { .flags = VMPLAT_MAP_F_SHARED };
+
 static int new_vmplat(struct vm *vm, uint64_t bytes, struct vmplat_mem **mem,
-		      struct vmplat_log **log, uint8_t **ram)
+		      struct vmplat_log **log, struct vmplat_map **map)
 {
-	void *addr;
 	int ret;
 
 	ret = vmplat_mem_new(mem, vm->dev, bytes, 0);
 	if (!ret)
-		ret = vmplat_mem_map(*mem, &addr);
+		ret = vmplat_map_file(map, vmplat_mem_fd(*mem), 0, bytes, &shared);
 	if (ret)
 		return vm_error(vm, ret, "no guest memory: %s", vmplat_last_error());
-	*ram = addr;
 	ret = vmplat_log_new(log, vm->dev, *mem, 0, 0);
 	if (ret)
 		return vm_error(vm, ret, "no dirty log: %s", vmplat_last_error());
 	return 0;
 }
 
-static int new_memfd(struct vm *vm, uint64_t bytes, int *fd, uint8_t **ram)
+static int new_memfd(struct vm *vm, uint64_t bytes, int *fd, struct vmplat_map **map)
 {
-	void *addr;
+	int ret;
 
 	*fd = memfd_create("vmplat-ram", MFD_CLOEXEC);
 	if (*fd < 0 || ftruncate(*fd, (off_t)bytes))
 		return vm_error(vm, -errno, "no guest memory of %llu bytes: %s",
 				(unsigned long long)bytes, strerror(errno));
-	addr = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
-	if (addr == MAP_FAILED)
-		return vm_error(vm, -errno, "guest memory does not map: %s", strerror(errno));
-	*ram = addr;
-	return 0;
+	ret = vmplat_map_file(map, *fd, 0, bytes, &shared);
+	return ret ? vm_error(vm, ret, "guest memory does not map: %s", vmplat_last_error()) : 0;
 }
 
 static int open_module(struct vm *vm)
@@ -64,13 +63,13 @@ static int new_boot_memory(struct vm *vm)
 	int ret;
 
 	if (vm->cfg.backend == VM_BACKEND_MEMFD) {
-		ret = new_memfd(vm, vm->cfg.mem_bytes, &vm->memfd, &vm->ram);
+		ret = new_memfd(vm, vm->cfg.mem_bytes, &vm->memfd, &vm->ram_map);
 		if (!ret)
 			vm_notice(vm, "guest memory is a memfd: no snapshots, no dirty log");
 		return ret;
 	}
 	ret = open_module(vm);
-	return ret ? ret : new_vmplat(vm, vm->cfg.mem_bytes, &vm->mem, &vm->log, &vm->ram);
+	return ret ? ret : new_vmplat(vm, vm->cfg.mem_bytes, &vm->mem, &vm->log, &vm->ram_map);
 }
 
 /* 0 bytes take the slot away */
@@ -101,6 +100,7 @@ int mem_init(struct vm *vm)
 
 	if (ret)
 		return ret;
+	vm->ram = vmplat_map_addr(vm->ram_map);
 	vm->low_bytes = vm->cfg.mem_bytes;
 	if (vm->low_bytes > VM_LOWMEM_END)
 		vm->low_bytes = VM_LOWMEM_END;
@@ -140,8 +140,7 @@ void mem_exit(struct vm *vm)
 		mem_unplug(vm, i);
 	ram_watch_end(&vm->watch[SLOT_LOW]);
 	ram_watch_end(&vm->watch[SLOT_HIGH]);
-	if (vm->ram)
-		munmap(vm->ram, vm->cfg.mem_bytes);
+	vmplat_map_close(vm->ram_map);
 	vmplat_log_close(vm->log);
 	vmplat_mem_close(vm->mem);
 	if (vm->dev)
@@ -188,8 +187,10 @@ int mem_plug(struct vm *vm, const struct vm_dimm *from)
 		return vm_error(vm, -EINVAL, "memory %s: its slot or its place at 0x%llx is taken",
 				from->id, (unsigned long long)from->gpa);
 	*d = (struct vm_dimm_ram){ .gpa = from->gpa, .bytes = from->bytes, .memfd = -1 };
-	ret = vm->dev ? new_vmplat(vm, d->bytes, &d->mem, &d->log, &d->ram)
-		      : new_memfd(vm, d->bytes, &d->memfd, &d->ram);
+	ret = vm->dev ? new_vmplat(vm, d->bytes, &d->mem, &d->log, &d->map)
+		      : new_memfd(vm, d->bytes, &d->memfd, &d->map);
+	if (!ret)
+		d->ram = vmplat_map_addr(d->map);
 	if (!ret)
 		ret = set_slot(vm, SLOT_DIMM + from->slot, d->gpa, d->bytes, d->ram);
 	if (ret)
@@ -207,8 +208,7 @@ void mem_unplug(struct vm *vm, unsigned int slot)
 		return;
 	if (vm->fd >= 0)
 		set_slot(vm, SLOT_DIMM + slot, d->gpa, 0, NULL);
-	if (d->ram)
-		munmap(d->ram, d->bytes);
+	vmplat_map_close(d->map);
 	vmplat_log_close(d->log);
 	vmplat_mem_close(d->mem);
 	if (d->memfd >= 0)

@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <unistd.h>
+#include <vmplat_map.h>
 
 #include "vm_priv.h"
 
@@ -31,25 +31,25 @@ void vcpu_signal_setup(void)
 
 int vcpu_init(struct vm *vm, struct vcpu *vcpu, unsigned int index)
 {
-	void *run;
+	const struct vmplat_map_options shared = { .flags = VMPLAT_MAP_F_SHARED };
+	int ret;
 
 	vcpu->vm = vm;
 	vcpu->index = index;
 	vcpu->fd = ioctl(vm->fd, KVM_CREATE_VCPU, (unsigned long)index);
 	if (vcpu->fd < 0)
 		return vm_error(vm, -errno, "KVM refuses vCPU %u: %s", index, strerror(errno));
-	run = mmap(NULL, vm->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
-	if (run == MAP_FAILED)
-		return vm_error(vm, -errno, "vCPU %u does not map: %s", index, strerror(errno));
-	vcpu->run = run;
+	ret = vmplat_map_file(&vcpu->run_map, vcpu->fd, 0, vm->run_bytes, &shared);
+	if (ret)
+		return vm_error(vm, ret, "vCPU %u does not map: %s", index, vmplat_last_error());
+	vcpu->run = vmplat_map_addr(vcpu->run_map);
 	return arch_vcpu_init(vcpu);
 }
 
 void vcpu_exit(struct vcpu *vcpu)
 {
 	arch_vcpu_exit(vcpu);
-	if (vcpu->run)
-		munmap(vcpu->run, vcpu->vm->run_bytes);
+	vmplat_map_close(vcpu->run_map);
 	if (vcpu->fd >= 0)
 		close(vcpu->fd);
 }

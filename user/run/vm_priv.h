@@ -14,6 +14,8 @@
 #include "ram_watch.h"
 #include "vm.h"
 
+struct vmplat_map;
+
 #define VM_KICK_SIGNAL	(SIGRTMIN + 1)
 #define VM_ROUTES_MAX	1024
 #define VM_GSI_LINES	24
@@ -31,7 +33,8 @@ struct vcpu {
 	struct vm *vm;
 	unsigned int index;
 	int fd;
-	struct kvm_run *run;
+	struct vmplat_map *run_map;
+	struct kvm_run *run;		/* its address */
 	pthread_t thread;
 	bool started;
 	bool parked;			/* run lock */
@@ -48,7 +51,8 @@ struct vm_route {
 /* Memory that came later; one for each slot of the hot-plug controller. */
 struct vm_dimm_ram {
 	uint64_t gpa, bytes;		/* 0 bytes: none */
-	uint8_t *ram;
+	struct vmplat_map *map;
+	uint8_t *ram;			/* its address */
 	struct vmplat_mem *mem;		/* NULL with the memfd backend */
 	struct vmplat_log *log;
 	int memfd;
@@ -65,7 +69,8 @@ struct vm {
 	struct vmplat_mem *mem;
 	struct vmplat_log *log;
 	int memfd;
-	uint8_t *ram;			/* file order: low RAM, then high RAM */
+	struct vmplat_map *ram_map;
+	uint8_t *ram;			/* its address; file order: low RAM, then high RAM */
 	uint64_t low_bytes, high_bytes;
 	struct vm_dimm_ram dimms[VM_DIMMS_MAX];	/* change while the VM is halted */
 	struct ram_watch watch[2 + VM_DIMMS_MAX];	/* by KVM's slot; likewise */

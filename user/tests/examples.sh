@@ -44,6 +44,10 @@ run() { LD_LIBRARY_PATH=$root/opt/vmplat/lib timeout 60 "$work/$1"; }
 gone() { [ -z "$(find "$root" ! -type d)" ]; }
 
 check install make -s install DESTDIR="$root" prefix=/opt/vmplat
+if [ $failed = 1 ]; then
+	echo "1..$nr"
+	exit 1
+fi
 for h in "$root"/opt/vmplat/include/*.h; do
 	h=${h##*/}
 	check "$h as C" header "${CC:-cc} -std=gnu11" "$h" c
