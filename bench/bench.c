@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
+#include <vmplat_clock.h>
 
 #include "bench.h"
 
@@ -83,10 +83,7 @@ int bench_main(int argc, char **argv, const struct bench *benches, size_t nr)
 
 uint64_t now_ns(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+	return vmplat_now_ns();
 }
 
 static int by_value(const void *a, const void *b)

@@ -12,6 +12,7 @@
 
 #include <json-c/json.h>
 #include <vmplat.h>
+#include <vmplat_clock.h>
 
 #include "cli.h"
 
@@ -415,14 +416,6 @@ void cli_table_print(struct cli_table *t)
 
 #define PROGRESS_PERIOD_NS	200000000ULL
 
-uint64_t cli_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
-
 static void progress_line(const struct cli_progress *p, uint64_t now, const char *end)
 {
 	char done[CLI_NUM_LEN], total[CLI_NUM_LEN], rate[CLI_NUM_LEN], eta[CLI_NUM_LEN];
@@ -447,7 +440,7 @@ static void progress_line(const struct cli_progress *p, uint64_t now, const char
 void cli_progress_start(struct cli_progress *p, const char *label, uint64_t total)
 {
 	*p = (struct cli_progress) {
-		.label = label, .total = total, .start_ns = cli_now_ns(),
+		.label = label, .total = total, .start_ns = vmplat_now_ns(),
 		.live = isatty(STDERR_FILENO),
 	};
 	p->shown_ns = p->start_ns;
@@ -460,7 +453,7 @@ void cli_progress_set(struct cli_progress *p, uint64_t done)
 	p->done = done;
 	if (!p->live)
 		return;
-	now = cli_now_ns();
+	now = vmplat_now_ns();
 	if (now - p->shown_ns < PROGRESS_PERIOD_NS)
 		return;
 	p->shown_ns = now;
@@ -469,7 +462,7 @@ void cli_progress_set(struct cli_progress *p, uint64_t done)
 
 void cli_progress_end(struct cli_progress *p, bool ok)
 {
-	progress_line(p, cli_now_ns(), ok ? "\n" : ", stopped\n");
+	progress_line(p, vmplat_now_ns(), ok ? "\n" : ", stopped\n");
 }
 
 /* ---- the module -------------------------------------------------------- */

@@ -136,7 +136,6 @@ struct cli_progress {
 void cli_progress_start(struct cli_progress *p, const char *label, uint64_t total);
 void cli_progress_set(struct cli_progress *p, uint64_t done);
 void cli_progress_end(struct cli_progress *p, bool ok);
-uint64_t cli_now_ns(void);
 
 /* ---- the module -------------------------------------------------------- */
 

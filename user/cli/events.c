@@ -18,6 +18,7 @@
 
 #include <json-c/json.h>
 #include <vmplat.h>
+#include <vmplat_clock.h>
 
 #include "cli.h"
 
@@ -691,12 +692,9 @@ static int open_at(struct reader *r)
 static int run(const struct options *opts)
 {
 	struct reader r = { .opts = opts };
-	struct timespec wall, boot;
 	int rc;
 
-	clock_gettime(CLOCK_REALTIME, &wall);
-	clock_gettime(CLOCK_BOOTTIME, &boot);
-	r.to_wall_ns = (wall.tv_sec - boot.tv_sec) * 1000000000LL + wall.tv_nsec - boot.tv_nsec;
+	r.to_wall_ns = (int64_t)(vmplat_clock_now(CLOCK_REALTIME) - vmplat_clock_now(CLOCK_BOOTTIME));
 	rc = open_at(&r);
 	if (!rc)
 		rc = opts->state ? show_state(&r) : follow(&r);

@@ -12,6 +12,7 @@
 
 #include <json-c/json.h>
 #include <vmplat.h>
+#include <vmplat_clock.h>
 
 #include "cli.h"
 
@@ -38,6 +39,7 @@ struct watch {
 	struct vmplat_log *log;
 	uint64_t nr_pages;
 	uint64_t page_bytes;
+	struct vmplat_timer *timer;
 	bool json;
 };
 
@@ -56,21 +58,20 @@ static void report(const struct watch *w, uint64_t dirty, double secs)
 	fflush(stdout);
 }
 
-static int watch(struct watch *w, uint64_t interval_ns, uint64_t count)
+static int watch(struct watch *w, uint64_t count)
 {
-	uint64_t last = cli_now_ns(), next = last, now;
+	uint64_t last = vmplat_now_ns(), now;
 	int64_t dirty;
 
 	for (uint64_t i = 0; !stop && (!count || i < count); i++) {
-		struct timespec until;
+		int64_t ret = vmplat_timer_wait(w->timer, UINT64_MAX);
 
-		next += interval_ns;
-		until = (struct timespec) { next / 1000000000, next % 1000000000 };
-		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+		if (ret < 0 && ret != -EINTR)
+			return cli_fail("%s", vmplat_last_error());
 		dirty = vmplat_log_take(w->log);
 		if (dirty < 0)
 			return cli_fail("%s", vmplat_last_error());
-		now = cli_now_ns();
+		now = vmplat_now_ns();
 		if (now > last)
 			report(w, dirty, (now - last) / 1e9);
 		last = now;
@@ -111,7 +112,11 @@ static int watch_file(const char *path, uint64_t interval_ns, uint64_t count, bo
 	}
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
-	rc = watch(&w, interval_ns, count);
+	if (vmplat_timer_new(&w.timer, CLOCK_MONOTONIC) || vmplat_timer_every(w.timer, interval_ns))
+		cli_fail("%s", vmplat_last_error());
+	else
+		rc = watch(&w, count);
+	vmplat_timer_close(w.timer);
 	vmplat_log_close(w.log);
 close_mem:
 	vmplat_mem_close(mem);

@@ -21,6 +21,7 @@
 
 #include <json-c/json.h>
 #include <vmplat.h>
+#include <vmplat_clock.h>
 
 #include "cli.h"
 #include "run/client.h"
@@ -368,7 +369,7 @@ static enum store_source source(const struct snapshot *s, bool incremental)
  */
 static int store_memory(struct snapshot *s)
 {
-	uint64_t start = cli_now_ns();
+	uint64_t start = vmplat_now_ns();
 	struct json_object *list, *o, *name;
 	size_t nr = array(s->reply, "memories", &list);
 	int rc = nr ? CLI_OK : cli_fail("the VM says nothing about its memory");
@@ -388,7 +389,7 @@ static int store_memory(struct snapshot *s)
 			       s->view ? vmplat_view_fd(s->view) : s->view_fd, &a);
 		s->mem_first += a.bytes;
 	}
-	s->drain_ns = cli_now_ns() - start;
+	s->drain_ns = vmplat_now_ns() - start;
 	return rc;
 }
 
@@ -449,11 +450,11 @@ static int store_vm(struct snapshot *s)
 
 static int commit_store(struct snapshot *s)
 {
-	uint64_t start = cli_now_ns();
+	uint64_t start = vmplat_now_ns();
 	int err = store_commit(s->writer);
 
 	s->writer = NULL;
-	s->commit_ns = cli_now_ns() - start;
+	s->commit_ns = vmplat_now_ns() - start;
 	return err ? cli_fail("cannot complete the snapshot: %s", store_error()) : CLI_OK;
 }
 

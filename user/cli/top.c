@@ -185,7 +185,7 @@ static int wait_for(struct top *top, uint64_t until_ns, struct screen *s)
 	int rc = 0;
 
 	while (!stop && !rc) {
-		uint64_t now = cli_now_ns();
+		uint64_t now = vmplat_now_ns();
 
 		if (now >= until_ns && top->synced)
 			break;

@@ -11,7 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include <vmplat_clock.h>
 
 #include "plug.h"
 
@@ -165,14 +166,6 @@ static void refuse(struct plug_work *w, const struct plug_change *c, bool harmle
 	w->refused(w->ctx, c, harmless, why);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 /*
  * A follower sees the policy unmet again and again: where the kernel refuses, and where
  * somebody else changes things back. It must not go on for ever.
@@ -182,7 +175,7 @@ static bool is_hopeless(struct plug_work *w, const struct plug_object *o,
 {
 	const struct plug_journal *j = w->journal;
 	const struct plug_change *last = NULL;
-	uint64_t now = now_ns();
+	uint64_t now = vmplat_clock_now(CLOCK_REALTIME);
 	unsigned int nr = 0;
 
 	for (size_t i = j->nr; i-- && j->run && j->changes[i].run == j->run;) {

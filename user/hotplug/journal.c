@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include <vmplat.h>
+#include <vmplat_clock.h>
 
 #include "lib/journal.h"
 #include "plug.h"
@@ -41,14 +42,6 @@ static const char *const results[] = {
 const char *plug_result_name(enum plug_result result)
 {
 	return results[result];
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
 /* ---- records as JSON ------------------------------------------------------------------- */
@@ -484,7 +477,7 @@ int plug_journal_begin(struct plug_journal *j, struct plug_change *c)
 		j->run = j->last_run + 1;
 	c->number = kept->number;
 	c->run = j->run;
-	c->begin_ns = now_ns();
+	c->begin_ns = vmplat_clock_now(CLOCK_REALTIME);
 	c->result = PLUG_UNFINISHED;
 	err = append(j, begin_record(c));
 	if (err) {
@@ -500,7 +493,7 @@ int plug_journal_end(struct plug_journal *j, const struct plug_change *c)
 {
 	struct json_object *o = json_object_new_object();
 	struct plug_change *kept = &j->changes[c->number - 1];
-	uint64_t time = now_ns();
+	uint64_t time = vmplat_clock_now(CLOCK_REALTIME);
 	int err;
 
 	put_u64(o, "end", c->number);

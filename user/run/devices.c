@@ -51,7 +51,7 @@ static const char *const states[] = {
 
 static uint64_t now_ms(void)
 {
-	return now_ns() / 1000000;
+	return vmplat_now_ns() / 1000000;
 }
 
 /* ---- the list ------------------------------------------------------------------ */

@@ -163,14 +163,14 @@ static void *server_main(void *arg)
 			continue;
 		if (n <= 0)
 			break;		/* all is there: nobody will ask any more */
-		atomic_store(&f->asked_ns, now_ns());
+		atomic_store(&f->asked_ns, vmplat_now_ns());
 		ret = answer(f, page, buf);
 		/* What was asked for just before the end is there by now. */
 		if (ret < 0 && atomic_load(&f->ended))
 			break;
 		if (ret < 0)
 			failed(f, ret, page);
-		atomic_store(&f->asked_ns, now_ns());
+		atomic_store(&f->asked_ns, vmplat_now_ns());
 	}
 	free(buf);
 	return NULL;
@@ -197,11 +197,11 @@ static void start_servers(struct filler *f)
 /* A guest that waits for pages has use for the CPU and the disk that we would take. */
 static void stand_back(struct filler *f)
 {
-	uint64_t start = now_ns(), now = start;
+	uint64_t start = vmplat_now_ns(), now = start;
 
 	while (now - start < HOLD_NS && now < atomic_load(&f->asked_ns) + QUIET_NS) {
 		usleep(1000);
-		now = now_ns();
+		now = vmplat_now_ns();
 	}
 }
 
@@ -240,7 +240,7 @@ static _Noreturn void complete(struct filler *f)
 	if (!vmplat_fill_query(f->fill, &st))
 		v.stats = (struct filler_stats){
 			st.out_nr_pages, st.out_nr_filled, st.out_nr_demanded, st.out_wait_ns,
-			now_ns() - f->start_ns,
+			vmplat_now_ns() - f->start_ns,
 		};
 	leave(f, &v);
 }
@@ -267,7 +267,7 @@ static _Noreturn void process_main(struct filler *f)
 	f->have = calloc(f->nr_pages / 64 + 1, sizeof(*f->have));
 	if (!buf || !f->have)
 		failed(f, -ENOMEM, 0);
-	atomic_store(&f->asked_ns, now_ns());	/* it will begin with a burst */
+	atomic_store(&f->asked_ns, vmplat_now_ns());	/* it will begin with a burst */
 	start_servers(f);
 	/* The guest runs already; this thread, and only it, takes what is left. */
 	setpriority(PRIO_PROCESS, 0, STREAM_NICE);
@@ -318,7 +318,7 @@ static int fill_eagerly(struct filler *f)
 	if (ret)
 		return vm_error(f->vm, ret, "memory at %llu: %s", (unsigned long long)e.off,
 				store_error());
-	s.elapsed_ns = now_ns() - f->start_ns;
+	s.elapsed_ns = vmplat_now_ns() - f->start_ns;
 	f->done(f->ctx, 0, &s);
 	return forget_marks(f);
 }
@@ -391,7 +391,7 @@ int filler_start(struct filler **out, struct vm *vm, const struct vm_memory *m,
 		return vm_error(vm, -ENOMEM, "out of memory");
 	*f = (struct filler){
 		.vm = vm, .mem = *m, .image = image, .nr_pages = m->bytes / PAGE,
-		.done = done, .ctx = ctx, .start_ns = now_ns(), .verdict_fd = -1, .pid = -1,
+		.done = done, .ctx = ctx, .start_ns = vmplat_now_ns(), .verdict_fd = -1, .pid = -1,
 	};
 	pthread_mutex_init(&f->end, NULL);
 	f->mem.name = NULL;

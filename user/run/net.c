@@ -16,8 +16,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include <vmplat_clock.h>
 
 #include "config.h"
 #include "virtio_pci.h"
@@ -45,10 +46,7 @@ struct net {
 
 static uint64_t now_ms(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+	return vmplat_now_ns() / 1000000;
 }
 
 static int fail(int err, char *text, size_t bytes, const char *what, const char *where)

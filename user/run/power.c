@@ -83,7 +83,7 @@ static void cnt_write(void *opaque, uint64_t off, unsigned int len, uint64_t val
 
 static uint32_t ticks(void)
 {
-	return (uint32_t)((unsigned __int128)now_ns() * PM_TMR_HZ / 1000000000u);
+	return (uint32_t)((unsigned __int128)vmplat_now_ns() * PM_TMR_HZ / 1000000000u);
 }
 
 static uint64_t tmr_read(void *opaque, uint64_t off, unsigned int len)

@@ -533,14 +533,14 @@ int qemu_boot(struct vm *vm)
 static bool ended_within(struct qemu *q, int ms)
 {
 	struct pollfd p = { .fd = q->pidfd, .events = POLLIN };
-	uint64_t end = now_ns() + (uint64_t)ms * 1000000;
+	uint64_t end = vmplat_now_ns() + (uint64_t)ms * 1000000;
 
 	for (;;) {
 		int ret = poll(&p, 1, ms);
 
 		if (ret >= 0 || errno != EINTR)
 			return ret > 0;
-		ms = now_ns() < end ? (int)((end - now_ns()) / 1000000) : 0;
+		ms = vmplat_now_ns() < end ? (int)((end - vmplat_now_ns()) / 1000000) : 0;
 	}
 }
 

@@ -298,7 +298,7 @@ static int instant(struct snapshot *s)
 	}
 	vm_set_status(vm, VM_SNAPSHOTTING);
 	report_status(vm);
-	begin = now_ns();
+	begin = vmplat_now_ns();
 	if (was == VM_RUNNING)
 		vm_halt(vm);
 	ret = devices_settled(vm);
@@ -312,7 +312,7 @@ static int instant(struct snapshot *s)
 	vm_set_status(vm, was);
 	if (was == VM_RUNNING)
 		vm_unhalt(vm);
-	s->pause_ns = was == VM_RUNNING ? now_ns() - begin : 0;
+	s->pause_ns = was == VM_RUNNING ? vmplat_now_ns() - begin : 0;
 	report_status(vm);
 	if (!ret) {
 		s->config = vm_config_to_json(&vm->cfg);
@@ -345,7 +345,7 @@ static void copy_progress(void *opaque, const struct blk_progress *p)
 {
 	struct copying *c = opaque;
 	struct json_object *e;
-	uint64_t now = now_ns();
+	uint64_t now = vmplat_now_ns();
 
 	if (now - c->told_ns < 200000000)
 		return;
@@ -390,7 +390,7 @@ static void *copy_main(void *arg)
 	pthread_setname_np(pthread_self(), "disk-copy");
 	for (unsigned int i = 0; i < s->nr_disks && !ret; i++) {
 		struct snapshot_disk *d = &s->disks[i];
-		struct copying c = { s, d, now_ns() };
+		struct copying c = { s, d, vmplat_now_ns() };
 
 		ret = d->blk ? blk_view_copy(d->view, d->fd, copy_progress, &c, &s->cancel)
 			     : copy_by_qemu(&c);

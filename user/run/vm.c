@@ -23,14 +23,6 @@
 
 #define RNG_SLOT	31u	/* out of the way of what comes and goes */
 
-uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* ---- what is said -------------------------------------------------------- */
 
 int vm_error(struct vm *vm, int err, const char *fmt, ...)

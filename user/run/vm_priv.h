@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <vmplat.h>
+#include <vmplat_clock.h>
 
 #include "blk.h"
 #include "config.h"
@@ -249,8 +250,5 @@ int load_linux(struct vm *vm, struct boot_info *info);
 /* ---- devices of the board --------------------------------------------------- */
 
 int board_init(struct vm *vm);		/* board.c: all of them */
-
-/* monotonic nanoseconds */
-uint64_t now_ns(void);
 
 #endif

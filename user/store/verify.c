@@ -9,8 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+
+#include <vmplat_clock.h>
 
 #define PROGRESS_NS	100000000ull
 
@@ -23,14 +24,6 @@ struct pass {
 	struct vmplat_error why;
 	uint64_t done_bytes, started_ns, told_ns;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
-}
 
 static int wrong(const struct store_image *img, const char *why)
 {
@@ -62,7 +55,7 @@ static void tell(struct pass *p, uint64_t bytes)
 {
 	struct store_progress pr = { .image = p->img->info->name,
 				     .total_bytes = p->img->head.data_bytes };
-	uint64_t now = now_ns();
+	uint64_t now = vmplat_now_ns();
 
 	p->done_bytes += bytes;
 	if (!p->opts || !p->opts->progress ||
@@ -126,7 +119,7 @@ static void *check_frames(void *arg)
 static int check_data(struct store_image *img,
 		      const struct store_verify_opts *opts)
 {
-	struct pass p = { .img = img, .opts = opts, .started_ns = now_ns() };
+	struct pass p = { .img = img, .opts = opts, .started_ns = vmplat_now_ns() };
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	pthread_t threads[8];
 	int nr = 0;

@@ -23,8 +23,9 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+
+#include <vmplat_clock.h>
 
 #define FRAME_BYTES	((size_t)FMT_FRAME_PAGES * FMT_PAGE_BYTES)
 #define FLUSH_BYTES	(16u << 20)	/* start writing back after this much */
@@ -51,14 +52,6 @@ struct store_writer {
 };
 
 /* ---- beginning --------------------------------------------------------- */
-
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
-}
 
 static int set_parent(struct store_writer *w, const char *ref)
 {
@@ -166,7 +159,7 @@ int store_create(struct store_writer **out, struct store *st,
 	w->progress = o->progress;
 	w->ctx = o->ctx;
 	w->cancel = o->cancel;
-	w->m.info.created_ns = clock_ns(CLOCK_REALTIME);
+	w->m.info.created_ns = vmplat_clock_now(CLOCK_REALTIME);
 	snprintf(w->m.info.name, sizeof(w->m.info.name), "%s", o->name);
 	err = codec_level_ok(w->codec, &w->level);
 	if (!err)
@@ -744,7 +737,7 @@ static void tell(struct add *a, bool last)
 
 	if (!a->w->progress)
 		return;
-	now = clock_ns(CLOCK_MONOTONIC);
+	now = vmplat_clock_now(CLOCK_MONOTONIC);
 	if (!last && now - a->told_ns < PROGRESS_NS)
 		return;
 	a->told_ns = now;
@@ -1027,7 +1020,7 @@ static void add_init(struct add *a, struct store_writer *w, const char *name,
 	if (!a->parent && a->source == STORE_SRC_COMPARE)
 		a->source = STORE_SRC_FULL;
 	a->buf_off = sizeof(struct fmt_index_head);
-	a->started_ns = clock_ns(CLOCK_MONOTONIC);
+	a->started_ns = vmplat_clock_now(CLOCK_MONOTONIC);
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_cond_init(&a->turn, NULL);
 }

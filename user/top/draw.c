@@ -217,7 +217,6 @@ static void put_users(const struct page *p)
 static void put_events(const struct page *p, size_t nr)
 {
 	struct top *top = p->top;
-	struct timespec wall, boot;
 	int64_t to_wall;
 
 	if (nr > TOP_EVENTS)
@@ -226,9 +225,7 @@ static void put_events(const struct page *p, size_t nr)
 		nr = top->nr_events;
 	if (!nr)
 		return;
-	clock_gettime(CLOCK_REALTIME, &wall);
-	clock_gettime(CLOCK_BOOTTIME, &boot);
-	to_wall = (wall.tv_sec - boot.tv_sec) * 1000000000LL + wall.tv_nsec - boot.tv_nsec;
+	to_wall = (int64_t)(vmplat_clock_now(CLOCK_REALTIME) - vmplat_clock_now(CLOCK_BOOTTIME));
 	put(p, TOP_PLAIN, "%s", "");
 	put(p, TOP_HEAD, "%s", "LAST EVENTS");
 	for (uint64_t i = top->nr_events - nr; i < top->nr_events; i++) {

@@ -7,18 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "top/top.h"
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
-}
 
 /* The name of a process; "?" if it is gone. */
 static void process_name(pid_t pid, char name[TOP_NAME])
@@ -230,7 +221,7 @@ int top_sample(struct top *top)
 		rc = sample_dirty(&top->mems.items[i]);
 	if (rc)
 		return rc;
-	now = now_ns();
+	now = vmplat_now_ns();
 	top->seconds = top->sampled_ns ? (now - top->sampled_ns) / 1e9 : 0;
 	top->sampled_ns = now;
 	for (size_t i = 0; i < top->vms.nr; i++)

@@ -17,6 +17,7 @@
 #include <sys/types.h>
 
 #include <vmplat.h>
+#include <vmplat_clock.h>
 
 #define TOP_NAME	64	/* bytes of a name, with its end */
 #define TOP_EVENTS	32	/* that are remembered */
