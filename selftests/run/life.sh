@@ -84,7 +84,13 @@ check "a killed one is dead" says dead vmplat vm list
 check "events: snapshots, one refused, and lost while it ran" tells a \
 	"starting running paused running snapshotting running snapshotting running snapshotting running gone"
 check "in its last state" says '"gone":true.*"state":"running"' tail -1 "$tmp/events"
-check "restore" timeout 280 vmplat restore s2 --detach --console "$tmp/b" --name b
+check "restore refuses what is no list of CPUs" says "is no list" \
+	not vmplat restore s2 --name b2 --cpu-affinity 1- --console none
+check "restore" timeout 280 vmplat restore s2 --detach --console "$tmp/b" --name b --cpu-affinity 1:0
+allowed() { local t; for t in /proc/$(vmplat vm show b --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')/task/*; do
+	grep -qx "$1" "$t/comm" && grep Cpus_allowed_list "$t/status"; done; }
+check "vCPU 0 may run on CPU 1 alone" says "list:.1$" allowed vcpu/0
+check "vCPU 1 on CPU 0" says "list:.0$" allowed vcpu/1
 check "works again" wait_for "$tmp/b" '^TICK' 60
 first=$(grep '^TICK' "$tmp/b" | head -1 | cut -d' ' -f2)
 echo "# snapshot at tick $at, restored at $first"

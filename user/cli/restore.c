@@ -37,18 +37,21 @@ static const char help[] =
 "      --net WHERE     what the next network device is connected to now, instead of\n"
 "                      what it was: a tap=NAME stays a tap, socket=PATH or passt one\n"
 "                      of these two\n"
+"      --cpu-affinity CPUS[:CPUS]...\n"
+"                      where virtual CPUs run now: one list, or one for each\n"
 "      --console WHERE stdio, none, or a file to append to\n"
 "      --detach        go on in the background\n"
 "      --paused        wait for `vmplat vm resume`\n"
 "      --no-reboot     end when the guest resets itself\n";
 
-enum { OPT_NAME = 256, OPT_NET, OPT_OVERWRITE, OPT_CONSOLE, OPT_DETACH, OPT_PAUSED, OPT_NO_REBOOT };
+enum { OPT_NAME = 256, OPT_NET, OPT_AFFINITY, OPT_OVERWRITE, OPT_CONSOLE, OPT_DETACH, OPT_PAUSED, OPT_NO_REBOOT };
 
 static const struct option options[] = {
 	{ "store", required_argument, NULL, 's' },
 	{ "name", required_argument, NULL, OPT_NAME },
 	{ "disk", required_argument, NULL, 'd' },
 	{ "net", required_argument, NULL, OPT_NET },
+	{ "cpu-affinity", required_argument, NULL, OPT_AFFINITY },
 	{ "overwrite", no_argument, NULL, OPT_OVERWRITE },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "detach", no_argument, NULL, OPT_DETACH },
@@ -59,7 +62,7 @@ static const struct option options[] = {
 };
 
 struct restore {
-	const char *ref, *store_dir, *name, *console;
+	const char *ref, *store_dir, *name, *console, *affinity;
 	const char *disks[VM_DISKS_MAX];
 	unsigned int nr_disks;
 	const char *nets[VM_NETS_MAX];
@@ -347,6 +350,11 @@ static int configure(struct restore *r)
 		free(r->cfg.name);
 		r->cfg.name = strdup(r->name);
 	}
+	if (r->affinity) {
+		r->cfg.affinity = strdup(r->affinity);
+		if (!r->cfg.affinity)
+			return cli_fail("out of memory");
+	}
 	r->cfg.no_reboot = r->no_reboot;
 	why = vm_config_check(&r->cfg);
 	return why ? cli_usage("restore", "%s", why) : CLI_OK;
@@ -398,6 +406,9 @@ static int parse_option(struct restore *r, int opt, char **argv)
 		if (r->nr_nets == VM_NETS_MAX)
 			return cli_usage("restore", "more than %d network devices", VM_NETS_MAX);
 		r->nets[r->nr_nets++] = optarg;
+		return CLI_OK;
+	case OPT_AFFINITY:
+		r->affinity = optarg;
 		return CLI_OK;
 	case OPT_OVERWRITE:
 		r->overwrite = true;

@@ -383,6 +383,35 @@ static int check_disk(const struct vm_disk *d)
 	return CLI_OK;
 }
 
+static void print_advice(void *ctx, unsigned int cpu, enum vmplat_cpu_issue issue, const char *text)
+{
+	printf("%-10sCPU %u: %s\n", "advice", cpu, text);
+}
+
+/* CPUs that somebody chose are to be left alone by others */
+static int check_affinity(const struct vm_config *c)
+{
+	struct vmplat_cpus all = { }, one, allowed;
+	unsigned int nr;
+
+	if (!c->affinity)
+		return CLI_OK;
+	for (unsigned int vcpu = 0; vcpu < c->nr_cpus; vcpu++) {
+		vm_affinity_parse(c->affinity, vcpu, &one, &nr);
+		for (unsigned int cpu = 0; cpu < VMPLAT_CPUS_MAX; cpu++)
+			if (vmplat_cpus_has(&one, cpu))
+				vmplat_cpus_add(&all, cpu);
+	}
+	if (vmplat_cpus_allowed(&allowed))
+		return cli_fail("%s", vmplat_last_error());
+	vmplat_cpus_advise(&all, print_advice, NULL);
+	for (unsigned int cpu = 0; cpu < VMPLAT_CPUS_MAX; cpu++)
+		if (vmplat_cpus_has(&all, cpu) && !vmplat_cpus_has(&allowed, cpu))
+			return cli_fail("virtual CPUs cannot run on CPU %u: it is offline, or not for this process",
+					cpu);
+	return CLI_OK;
+}
+
 static int check(const struct launch *l)
 {
 	const struct vm_config *c = &l->cfg;
@@ -399,6 +428,7 @@ static int check(const struct launch *l)
 	printf("%-10s%s\n%-10s%u%s%s\n", "memory",
 	       cli_show_bytes(c->mem_bytes, size), "cpus", c->nr_cpus, c->affinity ? " on " : "",
 	       c->affinity ? c->affinity : "");
+	rc |= check_affinity(c);
 	for (unsigned int i = 0; i < c->nr_disks; i++)
 		rc |= check_disk(&c->disks[i]);
 	for (unsigned int i = 0; i < c->nr_nets; i++)

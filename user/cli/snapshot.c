@@ -22,6 +22,7 @@
 #include <json-c/json.h>
 #include <vmplat.h>
 #include <vmplat_clock.h>
+#include <vmplat_thread.h>
 
 #include "cli.h"
 #include "run/client.h"
@@ -75,8 +76,7 @@ struct snapshot {
 	bool showing;
 
 	/* the thread that hears of the disks */
-	pthread_t listener;
-	bool listening;
+	struct vmplat_thread *listener;
 	int disks_err;
 	char disks_why[512];
 };
@@ -317,17 +317,15 @@ static int listen_start(struct snapshot *s)
 {
 	if (!s->nr_disks)
 		return CLI_OK;
-	if (pthread_create(&s->listener, NULL, listen_to_vm, s))
-		return cli_fail("cannot start a thread");
-	s->listening = true;
+	if (vmplat_thread_start(&s->listener, NULL, listen_to_vm, s))
+		return cli_fail("cannot start a thread: %s", vmplat_last_error());
 	return CLI_OK;
 }
 
 static void listen_join(struct snapshot *s)
 {
-	if (s->listening)
-		pthread_join(s->listener, NULL);
-	s->listening = false;
+	vmplat_thread_join(s->listener);
+	s->listener = NULL;
 }
 
 /* ---- storing ----------------------------------------------------------- */

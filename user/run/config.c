@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "config.h"
 
+#include <vmplat_error.h>
 #include <errno.h>
 #include <json-c/json.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -545,46 +545,18 @@ const char *vm_disk_parse(struct vm_disk *disk, const char *text)
 
 /* ---- where vCPUs may run --------------------------------------------------- */
 
-/* one list such as "0,2-5"; *@at is moved behind it */
-static const char *cpu_list(const char **at, cpu_set_t *set)
-{
-	const char *begin = *at;
-	char *end;
-
-	CPU_ZERO(set);
-	for (;;) {
-		unsigned long first, last;
-
-		if (**at < '0' || **at > '9')
-			break;
-		first = last = strtoul(*at, &end, 10);
-		if (*end == '-' && end[1] >= '0' && end[1] <= '9')
-			last = strtoul(end + 1, &end, 10);
-		*at = end;
-		if (last >= CPU_SETSIZE)
-			return sentence("there is no CPU %lu", last);
-		if (first > last)
-			return sentence("%lu-%lu runs backwards", first, last);
-		for (; first <= last; first++)
-			CPU_SET(first, set);
-		if (**at == ':' || !**at)
-			return NULL;
-		if (*(*at)++ != ',')
-			break;
-	}
-	return sentence("'%s' is no list of CPUs, such as 0,2-5", begin);
-}
-
-const char *vm_affinity_parse(const char *text, unsigned int vcpu, cpu_set_t *set,
+const char *vm_affinity_parse(const char *text, unsigned int vcpu, struct vmplat_cpus *set,
 			      unsigned int *nr)
 {
-	const char *why;
-	cpu_set_t list;
+	struct vmplat_cpus list;
 
 	for (*nr = 0; ; text++) {
-		why = cpu_list(&text, &list);
-		if (why)
-			return why;
+		const char *begin = text;
+
+		if (vmplat_cpus_parse(&list, begin, &text))
+			return sentence("%s", vmplat_last_error());
+		if (*text && *text != ':')
+			return sentence("'%s' is no list of CPUs, such as 0,2-5", begin);
 		if (set && (!*nr || *nr == vcpu))
 			*set = list;
 		++*nr;

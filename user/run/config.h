@@ -3,10 +3,10 @@
 #ifndef VMPLAT_RUN_CONFIG_H
 #define VMPLAT_RUN_CONFIG_H
 
-#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <vmplat_thread.h>
 
 struct json_object;
 
@@ -170,7 +170,7 @@ const char *vm_device_words(const struct vm_device_kind *kind, const char *text,
  *
  * NULL, or a sentence.
  */
-const char *vm_affinity_parse(const char *text, unsigned int vcpu, cpu_set_t *set,
+const char *vm_affinity_parse(const char *text, unsigned int vcpu, struct vmplat_cpus *set,
 			      unsigned int *nr);
 
 const char *vm_check_memory(uint64_t bytes);

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <vmplat_thread.h>
 
 #include "board.h"
 #include "client.h"
@@ -35,8 +36,7 @@ struct control {
 	struct vm *vm;
 	struct sockaddr_un addr;
 	int fd, lock_fd, stop_fd;
-	pthread_t thread;
-	bool started;
+	struct vmplat_thread *thread;
 	struct client clients[CLIENTS_MAX];	/* the thread's */
 };
 
@@ -370,7 +370,6 @@ static void *control_main(void *arg)
 	struct pollfd p[CLIENTS_MAX + 3];
 	int ready;
 
-	pthread_setname_np(pthread_self(), "control");
 	for (;;) {
 		p[0] = (struct pollfd){ .fd = c->stop_fd, .events = POLLIN };
 		p[1] = (struct pollfd){ .fd = c->fd, .events = POLLIN };
@@ -482,14 +481,12 @@ int control_new(struct control **out, const char *name, char *err, size_t err_by
 
 int control_start(struct control *c, struct vm *vm)
 {
+	const struct vmplat_thread_options o = { .name = "control" };
 	int ret;
 
 	c->vm = vm;
-	ret = pthread_create(&c->thread, NULL, control_main, c);
-	if (ret)
-		return vm_error(vm, -ret, "no control thread: %s", strerror(ret));
-	c->started = true;
-	return 0;
+	ret = vmplat_thread_start(&c->thread, &o, control_main, c);
+	return ret ? vm_error(vm, ret, "the control thread %s", vmplat_last_error()) : 0;
 }
 
 void control_free(struct control *c)
@@ -498,9 +495,9 @@ void control_free(struct control *c)
 
 	if (!c)
 		return;
-	if (c->started) {
+	if (c->thread) {
 		if (write(c->stop_fd, &one, sizeof(one)) == sizeof(one))
-			pthread_join(c->thread, NULL);
+			vmplat_thread_join(c->thread);
 		for (int i = 0; i < CLIENTS_MAX; i++)
 			client_drop(c, &c->clients[i]);
 	}

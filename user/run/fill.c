@@ -24,6 +24,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <vmplat_thread.h>
 
 #include "store/store.h"
 #include "vm_priv.h"
@@ -61,8 +62,7 @@ struct filler {
 	void (*done)(void *ctx, int err, const struct filler_stats *st);
 	void *ctx;
 	pid_t pid;
-	pthread_t watcher;
-	bool watching;
+	struct vmplat_thread *watcher;
 	atomic_bool stop;
 };
 
@@ -151,7 +151,6 @@ static void *server_main(void *arg)
 	struct filler *f = arg;
 	uint64_t page;
 
-	pthread_setname_np(pthread_self(), "fill-demand");
 	if (!buf)
 		failed(f, -ENOMEM, 0);
 	for (;;) {
@@ -181,15 +180,21 @@ static void start_servers(struct filler *f)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	unsigned int want = f->vm->cfg.nr_cpus;
-	pthread_t server;
+	const struct vmplat_thread_options o = { .name = "fill-demand" };
+	struct vmplat_thread *server;
 
 	if (cpus > 0 && want > (cpus + 1) / 2)
 		want = (cpus + 1) / 2;
 	if (want > SERVERS_MAX)
 		want = SERVERS_MAX;
-	for (unsigned int i = 0; i < want; i++)
-		if (pthread_create(&server, NULL, server_main, f) && !i)
-			failed(f, -ENOMEM, 0);
+	for (unsigned int i = 0; i < want; i++) {
+		int ret = vmplat_thread_start(&server, &o, server_main, f);
+
+		if (!ret)
+			vmplat_thread_detach(server);
+		else if (!i)
+			failed(f, ret, 0);
+	}
 }
 
 /* ---- the stream ------------------------------------------------------------------- */
@@ -332,7 +337,6 @@ static void *watcher_main(void *arg)
 	struct verdict v;
 	ssize_t n;
 
-	pthread_setname_np(pthread_self(), "fill-watch");
 	do
 		n = read(f->verdict_fd, &v, sizeof(v));
 	while (n < 0 && errno == EINTR);
@@ -353,6 +357,7 @@ static void *watcher_main(void *arg)
 
 static int start_process(struct filler *f)
 {
+	const struct vmplat_thread_options o = { .name = "fill-watch" };
 	int p[2], ret;
 
 	ret = vmplat_fill_new(&f->fill, f->vm->dev, f->mem.mem);
@@ -373,8 +378,7 @@ static int start_process(struct filler *f)
 	vmplat_fill_close(f->fill);
 	f->fill = NULL;
 	if (!ret)
-		ret = pthread_create(&f->watcher, NULL, watcher_main, f);
-	f->watching = !ret;
+		ret = -vmplat_thread_start(&f->watcher, &o, watcher_main, f);
 	return ret ? vm_error(f->vm, -ret, "no process to fill memory: %s", strerror(ret)) : 0;
 }
 
@@ -423,8 +427,7 @@ void filler_stop(struct filler *f)
 		kill(f->pid, SIGKILL);
 		waitpid(f->pid, NULL, 0);
 	}
-	if (f->watching)
-		pthread_join(f->watcher, NULL);
+	vmplat_thread_join(f->watcher);
 	vmplat_fill_close(f->fill);
 	if (f->verdict_fd >= 0)
 		close(f->verdict_fd);

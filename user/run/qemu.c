@@ -19,6 +19,7 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <vmplat_thread.h>
 
 #include "input.h"
 #include "net.h"
@@ -44,8 +45,7 @@ struct qemu {
 	struct qmp commands;		/* operation lock */
 
 	/* the watching thread's */
-	pthread_t thread;
-	bool watching;
+	struct vmplat_thread *thread;	/* NULL: nobody watches */
 	struct qmp events;
 	int console;			/* anybody's */
 	int errors;
@@ -504,6 +504,7 @@ static int start(struct qemu *q, const char *machine)
 		.code = q->code, .kvm = vm->cfg.accel == VM_ACCEL_KVM,
 		.machine = machine, .incoming = machine,
 	};
+	const struct vmplat_thread_options o = { .name = "qemu-watch" };
 	int ret;
 
 	ret = gather_kernel(vm, &p);
@@ -518,9 +519,8 @@ static int start(struct qemu *q, const char *machine)
 	forget(&p.vars);
 	if (ret)
 		return ret;
-	ret = pthread_create(&q->thread, NULL, watch_main, q);
-	q->watching = !ret;
-	return ret ? vm_error(vm, -ret, "no thread: %s", strerror(ret)) : 0;
+	ret = vmplat_thread_start(&q->thread, &o, watch_main, q);
+	return ret ? vm_error(vm, ret, "the thread that watches QEMU %s", vmplat_last_error()) : 0;
 }
 
 int qemu_boot(struct vm *vm)
@@ -561,8 +561,8 @@ void qemu_free(struct qemu *q)
 	if (!q)
 		return;
 	qemu_end(q);
-	if (q->watching)
-		pthread_join(q->thread, NULL);
+	if (q->thread)
+		vmplat_thread_join(q->thread);
 	else if (q->pid > 0)
 		waitpid(q->pid, NULL, 0);
 	qmp_close(&q->commands);
@@ -695,7 +695,6 @@ static void *watch_main(void *arg)
 	struct pollfd p[5] = { { .fd = -1 } };
 	eventfd_t n;
 
-	pthread_setname_np(pthread_self(), "qemu-watch");
 	do {
 		p[0] = (struct pollfd){ .fd = q->pidfd, .events = POLLIN };
 		p[1] = (struct pollfd){ .fd = q->events.io.fd, .events = POLLIN };
@@ -936,7 +935,7 @@ int qemu_load(struct vm *vm, struct state_reader *r)
 	ret = start(q, name);
 	if (!ret)
 		ret = feed(q, state, len);
-	if (ret && q->watching)		/* it may have said more than we heard */
+	if (ret && q->thread)		/* it may have said more than we heard */
 		vm_notice(vm, "QEMU does not take the state");
 	return ret;
 }

@@ -36,6 +36,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <vmplat_thread.h>
 
 #include "devices.h"
 #include "line.h"
@@ -75,8 +76,7 @@ struct snapshot {
 
 	struct snapshot_disk disks[VM_DISKS_MAX];
 	unsigned int nr_disks;
-	pthread_t thread;
-	bool thread_started;
+	struct vmplat_thread *thread;
 	atomic_bool cancel;
 	atomic_int copied;		/* 1: all copied, -errno: failed, 0: not yet */
 };
@@ -387,7 +387,6 @@ static void *copy_main(void *arg)
 	const char *bad = NULL;
 	int ret = 0;
 
-	pthread_setname_np(pthread_self(), "disk-copy");
 	for (unsigned int i = 0; i < s->nr_disks && !ret; i++) {
 		struct snapshot_disk *d = &s->disks[i];
 		struct copying c = { s, d, vmplat_now_ns() };
@@ -413,15 +412,16 @@ static void *copy_main(void *arg)
 
 void snapshot_sent(struct snapshot *s)
 {
+	const struct vmplat_thread_options o = { .name = "disk-copy" };
+
 	vmplat_view_close(s->view);
 	s->view = NULL;
 	if (s->state_fd >= 0)
 		close(s->state_fd);
 	s->state_fd = -1;
-	if (s->thread_started || atomic_load(&s->copied) || !s->nr_disks)
+	if (s->thread || atomic_load(&s->copied) || !s->nr_disks)
 		return;
-	s->thread_started = !pthread_create(&s->thread, NULL, copy_main, s);
-	if (!s->thread_started)
+	if (vmplat_thread_start(&s->thread, &o, copy_main, s))
 		copy_main(s);
 }
 
@@ -549,8 +549,7 @@ void snapshot_free(struct snapshot *s)
 	if (!s)
 		return;
 	atomic_store(&s->cancel, true);
-	if (s->thread_started)
-		pthread_join(s->thread, NULL);
+	vmplat_thread_join(s->thread);
 	for (unsigned int i = 0; i < s->nr_disks; i++) {
 		if (s->disks[i].view)
 			blk_view_abort(s->disks[i].view);

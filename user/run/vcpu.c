@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include <vmplat_map.h>
+#include <vmplat_thread.h>
 
 #include "vm_priv.h"
 
@@ -193,10 +194,7 @@ static void *vcpu_main(void *arg)
 {
 	struct vcpu *vcpu = arg;
 	struct vm *vm = vcpu->vm;
-	char name[16];
 
-	snprintf(name, sizeof(name), "vcpu/%u", vcpu->index);
-	pthread_setname_np(pthread_self(), name);
 	if (!park(vcpu))
 		return NULL;
 	for (;;) {
@@ -218,51 +216,23 @@ static void *vcpu_main(void *arg)
 	}
 }
 
-/* Where it may run. A CPU that is not there, or not for this process, is refused, not left out. */
-static int pin(struct vcpu *vcpu, pthread_attr_t *attr, cpu_set_t *want)
-{
-	unsigned int nr;
-	const char *why = vm_affinity_parse(vcpu->vm->cfg.affinity, vcpu->index, want, &nr);
-
-	if (why)
-		return vm_error(vcpu->vm, -EINVAL, "%s", why);
-	pthread_attr_setaffinity_np(attr, sizeof(*want), want);
-	return 0;
-}
-
-static int check_pinned(struct vcpu *vcpu, const cpu_set_t *want)
-{
-	cpu_set_t have, lost;
-
-	pthread_getaffinity_np(vcpu->thread, sizeof(have), &have);
-	CPU_XOR(&lost, want, &have);
-	for (int i = 0; i < CPU_SETSIZE; i++)
-		if (CPU_ISSET(i, &lost))
-			return vm_error(vcpu->vm, -EINVAL,
-					"vCPU %u cannot run on CPU %d: it is offline, or not for this process",
-					vcpu->index, i);
-	return 0;
-}
-
 int vcpu_start(struct vcpu *vcpu)
 {
-	bool pinned = vcpu->vm->cfg.affinity;
-	pthread_attr_t attr;
-	cpu_set_t want;
-	int ret = 0;
+	struct vmplat_thread_options o = { };
+	const char *affinity = vcpu->vm->cfg.affinity, *why = NULL;
+	struct vmplat_cpus cpus;
+	unsigned int nr;
+	char name[16];
+	int ret;
 
-	pthread_attr_init(&attr);
-	if (pinned)
-		ret = pin(vcpu, &attr, &want);
-	if (!ret) {
-		ret = -pthread_create(&vcpu->thread, &attr, vcpu_main, vcpu);
-		vcpu->started = !ret;
-		if (ret == -EINVAL && pinned)
-			vm_error(vcpu->vm, ret, "vCPU %u: none of the CPUs it is to run on is there",
-				 vcpu->index);
-		else if (ret)
-			vm_error(vcpu->vm, ret, "no thread for vCPU %u: %s", vcpu->index, strerror(-ret));
+	snprintf(name, sizeof(name), "vcpu/%u", vcpu->index);
+	o.name = name;
+	if (affinity) {
+		why = vm_affinity_parse(affinity, vcpu->index, &cpus, &nr);
+		o.cpus = &cpus;
 	}
-	pthread_attr_destroy(&attr);
-	return ret || !pinned ? ret : check_pinned(vcpu, &want);
+	if (why)
+		return vm_error(vcpu->vm, -EINVAL, "%s", why);
+	ret = vmplat_thread_start(&vcpu->thread, &o, vcpu_main, vcpu);
+	return ret ? vm_error(vcpu->vm, ret, "vCPU %u %s", vcpu->index, vmplat_last_error()) : 0;
 }

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include <vmplat_thread.h>
 
 #include "virtio_pci.h"
 
@@ -870,12 +871,12 @@ static int op_load(void *opaque, struct state_reader *r, uint32_t version)
 
 static void dev_exit(struct virtio_dev *dev)
 {
-	if (dev->thread_started) {
+	if (dev->thread) {
 		dev_lock(dev);
 		dev->stop = true;
 		eventfd_write(dev->wake, 1);
 		dev_unlock(dev);
-		pthread_join(dev->thread, NULL);
+		vmplat_thread_join(dev->thread);
 	}
 	pci_dev_exit(&dev->pci);
 	for (unsigned int q = 0; q < dev->model->nr_queues; q++)
@@ -908,15 +909,11 @@ static const struct vm_device_ops device_ops = {
 /* Signals are for the main and vCPU threads. */
 static int start_thread(struct virtio_dev *dev)
 {
-	sigset_t all, old;
-	int ret;
+	const struct vmplat_thread_options o = {
+		.name = "virtio", .flags = VMPLAT_THREAD_F_NO_SIGNALS,
+	};
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = pthread_create(&dev->thread, NULL, io_thread, dev);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	dev->thread_started = !ret;
-	return -ret;
+	return vmplat_thread_start(&dev->thread, &o, io_thread, dev);
 }
 
 static int open_eventfds(struct virtio_dev *dev)

@@ -75,6 +75,8 @@ struct virtio_model {
 	const struct virtio_ops *ops;
 };
 
+struct vmplat_thread;
+
 struct virtio_dev {
 	struct vm *vm;
 	const struct virtio_model *model;
@@ -102,8 +104,7 @@ struct virtio_dev {
 
 	int kick[VIRTIO_QUEUES_MAX];	/* eventfds */
 	int wake;			/* eventfd: stop */
-	pthread_t thread;
-	bool thread_started;
+	struct vmplat_thread *thread;
 	struct virtq_chain chain;	/* the thread's */
 };
 

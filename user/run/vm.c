@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
+#include <vmplat_thread.h>
 
 #include "board.h"
 #include "devices.h"
@@ -374,8 +375,8 @@ static void kick_all(struct vm *vm)
 {
 	for (unsigned int i = 0; i < vm->nr_vcpus; i++) {
 		vm->vcpus[i].run->immediate_exit = 1;
-		if (vm->vcpus[i].started)
-			pthread_kill(vm->vcpus[i].thread, VM_KICK_SIGNAL);
+		if (vm->vcpus[i].thread)
+			vmplat_thread_signal(vm->vcpus[i].thread, VM_KICK_SIGNAL);
 	}
 }
 
@@ -384,7 +385,7 @@ static void park_all(struct vm *vm)
 	unsigned int started = 0;
 
 	for (unsigned int i = 0; i < vm->nr_vcpus; i++)
-		started += vm->vcpus[i].started;
+		started += vm->vcpus[i].thread != NULL;
 	pthread_mutex_lock(&vm->run_lock);
 	vm->pause_wanted = true;
 	kick_all(vm);
@@ -593,11 +594,11 @@ void vm_stop(struct vm *vm, enum vm_status status)
 	for (unsigned int i = 0; i < vm->nr_vcpus; i++) {
 		struct vcpu *v = &vm->vcpus[i];
 
-		if (!v->started)
+		if (!v->thread)
 			continue;
-		pthread_kill(v->thread, VM_KICK_SIGNAL);
-		pthread_join(v->thread, NULL);
-		v->started = false;
+		vmplat_thread_signal(v->thread, VM_KICK_SIGNAL);
+		vmplat_thread_join(v->thread);
+		v->thread = NULL;
 	}
 	if (vm->fd >= 0 && vm->devices)
 		devices_quiesce(vm);

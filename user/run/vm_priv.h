@@ -16,6 +16,7 @@
 #include "vm.h"
 
 struct vmplat_map;
+struct vmplat_thread;
 
 #define VM_KICK_SIGNAL	(SIGRTMIN + 1)
 #define VM_ROUTES_MAX	1024
@@ -36,8 +37,7 @@ struct vcpu {
 	int fd;
 	struct vmplat_map *run_map;
 	struct kvm_run *run;		/* its address */
-	pthread_t thread;
-	bool started;
+	struct vmplat_thread *thread;	/* NULL: not started, or ended */
 	bool parked;			/* run lock */
 	struct kvm_cpuid2 *cpuid;	/* as given to KVM; constant */
 };

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <vmplat_clock.h>
+#include <vmplat_thread.h>
 
 #define PROGRESS_NS	100000000ull
 
@@ -121,17 +122,17 @@ static int check_data(struct store_image *img,
 {
 	struct pass p = { .img = img, .opts = opts, .started_ns = vmplat_now_ns() };
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	pthread_t threads[8];
+	struct vmplat_thread *threads[8];
 	int nr = 0;
 
 	pthread_mutex_init(&p.lock, NULL);
 	while (nr + 1 < cpus && nr < 8 &&
 	       (uint64_t)nr + 1 < img->head.nr_frames &&
-	       !pthread_create(threads + nr, NULL, check_frames, &p))
+	       !vmplat_thread_start(threads + nr, NULL, check_frames, &p))
 		nr++;
 	check_frames(&p);
 	while (nr)
-		pthread_join(threads[--nr], NULL);
+		vmplat_thread_join(threads[--nr]);
 	if (!p.err)
 		tell(&p, 0);
 	pthread_mutex_destroy(&p.lock);

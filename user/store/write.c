@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include <vmplat_clock.h>
+#include <vmplat_thread.h>
 
 #define FRAME_BYTES	((size_t)FMT_FRAME_PAGES * FMT_PAGE_BYTES)
 #define FLUSH_BYTES	(16u << 20)	/* start writing back after this much */
@@ -874,16 +875,16 @@ static void *work(void *arg)
 static int work_all(struct add *a)
 {
 	unsigned int want = a->w->threads, nr = 0;
-	pthread_t threads[256];
+	struct vmplat_thread *threads[256];
 	uint64_t jobs = a->total_bytes / FRAME_BYTES + 1;
 
 	if (want > jobs)
 		want = jobs;
-	while (nr + 1 < want && !pthread_create(threads + nr, NULL, work, a))
+	while (nr + 1 < want && !vmplat_thread_start(threads + nr, NULL, work, a))
 		nr++;
 	work(a);
 	while (nr)
-		pthread_join(threads[--nr], NULL);
+		vmplat_thread_join(threads[--nr]);
 	if (a->err)
 		vmplat_error_put(&a->why);
 	return a->err;

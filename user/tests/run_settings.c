@@ -340,14 +340,14 @@ TEST(firmware)
 TEST(affinity)
 {
 	unsigned int nr;
-	cpu_set_t set;
+	struct vmplat_cpus set;
 
 	REQUIRE(!vm_affinity_parse("1,4-6", 7, &set, &nr));
-	CHECK(nr == 1 && CPU_COUNT(&set) == 4 && CPU_ISSET(1, &set) && CPU_ISSET(5, &set));
+	CHECK(nr == 1 && vmplat_cpus_count(&set) == 4 && vmplat_cpus_has(&set, 1) && vmplat_cpus_has(&set, 5));
 	REQUIRE(!vm_affinity_parse("1:2:3-4", 2, &set, &nr));
-	CHECK(nr == 3 && CPU_COUNT(&set) == 2 && CPU_ISSET(3, &set) && CPU_ISSET(4, &set));
+	CHECK(nr == 3 && vmplat_cpus_count(&set) == 2 && vmplat_cpus_has(&set, 3) && vmplat_cpus_has(&set, 4));
 	REQUIRE(!vm_affinity_parse("1:2:3-4", 1, &set, &nr));
-	CHECK(CPU_COUNT(&set) == 1 && CPU_ISSET(2, &set));
+	CHECK(vmplat_cpus_count(&set) == 1 && vmplat_cpus_has(&set, 2));
 }
 
 TEST(files)
