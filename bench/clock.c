@@ -18,7 +18,8 @@
 #define PERIOD_US	1000
 #define EXPIRATIONS	1000
 #define PRIORITY	80
-#define READS		1000000
+#define READS		1000
+#define READ_ROUNDS	1000
 
 /* ---- timers ------------------------------------------------------------------- */
 
@@ -81,7 +82,7 @@ static void jitter(const char *name)
 
 static void reading(const char *name)
 {
-	double o[ROUNDS], p[ROUNDS];
+	double o[READ_ROUNDS], p[READ_ROUNDS];
 	struct vmplat_tsc *tsc;
 	uint64_t sum = 0, begin;
 
@@ -89,7 +90,7 @@ static void reading(const char *name)
 		note("%s: left out: the counter is not to be trusted here", name);
 		return;
 	}
-	for (int round = 0; round < ROUNDS; round++) {
+	for (int round = 0; round < READ_ROUNDS; round++) {
 		begin = now_ns();
 		for (int i = 0; i < READS; i++)
 			sum += vmplat_tsc_ns(tsc);
@@ -102,7 +103,7 @@ static void reading(const char *name)
 	note("after that, the counter was %lld ns ahead (%llx)", (long long)vmplat_tsc_sync(tsc),
 	     (unsigned long long)sum & 0xf);
 	vmplat_tsc_close(tsc);
-	report(name, least(o, ROUNDS), least(p, ROUNDS), "ns", LESS);
+	report(name, least(o, READ_ROUNDS), least(p, READ_ROUNDS), "ns", LESS);
 }
 
 int main(int argc, char **argv)

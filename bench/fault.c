@@ -16,8 +16,8 @@
 
 #include "bench.h"
 
-#define ROUNDS	31
-#define FAULTS	2000
+#define ROUNDS	301
+#define FAULTS	200
 #define RANGES	100
 
 static char *base;

@@ -13,8 +13,8 @@
 
 #include "bench.h"
 
-#define ROUNDS	31
-#define CYCLES	1000
+#define ROUNDS	301
+#define CYCLES	100
 #define BYTES	(64 * 1024UL)
 
 /* ---- map, touch, protect, unmap ----------------------------------------------------- */

@@ -11,8 +11,8 @@
 
 #include "bench.h"
 
-#define ROUNDS	15
-#define THREADS	300
+#define ROUNDS	151
+#define THREADS	30
 
 static struct vmplat_cpus one;
 static bool pinned;

@@ -54,8 +54,8 @@ struct vmplat_tsc;
  * @tsc: the new handle
  * @calibrate_ns: how long to compare it with CLOCK_MONOTONIC; 0: 10 ms
  *
- * Costs about half of a reading of CLOCK_MONOTONIC and agrees with it up to the error of the
- * calibration, which grows: vmplat_tsc_sync() now and then. Any thread may read, one at a time may sync.
+ * Costs somewhat less than CLOCK_MONOTONIC and agrees with it up to the error of the calibration,
+ * which grows: vmplat_tsc_sync() now and then. Any thread may read, one at a time may sync.
  *
  * -EOPNOTSUPP: there is no counter, or it does not run at one rate on all processors at all times, or
  * the kernel has found reason not to trust it; the sentence says which. -EINVAL: more than 10 s.
