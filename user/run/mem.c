@@ -206,6 +206,7 @@ void mem_unplug(struct vm *vm, unsigned int slot)
 
 	if (!d->bytes)
 		return;
+	ram_watch_end(&vm->watch[SLOT_DIMM + slot]);
 	if (vm->fd >= 0)
 		set_slot(vm, SLOT_DIMM + slot, d->gpa, 0, NULL);
 	vmplat_map_close(d->map);
