@@ -254,7 +254,7 @@ def test_together(m, pf):
 
 def host_state():
     return {a: (link(PCI + a + "/driver"), read(PCI + a + "/driver_override"), read(PCI + a + "/sriov_numvfs"),
-                link(PCI + a + "/iommu_group")) for a in sorted(os.listdir(PCI))}
+                bool(link(PCI + a + "/iommu_group"))) for a in sorted(os.listdir(PCI))}
 
 
 def left(before):
