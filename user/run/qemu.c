@@ -760,6 +760,8 @@ static int command(struct qemu *q, const char *cmd)
 {
 	int ret = qmp_call(&q->commands, cmd, NULL, -1, NULL);
 
+	if (ret == -EPIPE && q->thread)		/* it ended: who watches it says why, before or after us */
+		return ret;
 	return ret ? vm_error(q->vm, ret, "%s", q->commands.why) : 0;
 }
 
