@@ -190,6 +190,42 @@ static void mapped_before_attach(void)
 	teardown();
 }
 
+/* Pieces of every kind, each at the address it was mapped at, whatever entries that took. */
+static void blocks(uint64_t iova, uint64_t from)
+{
+	static const unsigned int where[] = { 0, 1, 511, 512, 519, 520, 521, 1023, 1024, 1535, 1536, 1540 };
+	const uint64_t nr = 3 * 512 + 5;
+	volatile uint8_t *p;
+	int fd, wrong = 0;
+
+	setup();
+	arm(0xc3);
+	fd = need(mem_new_kind(nr * PAGE, VMPLAT_MEM_F_PINNABLE | VMPLAT_MEM_F_HUGE));
+	need(fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, nr * PAGE));
+	need(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 520 * PAGE, PAGE));
+	p = map_mem(fd, nr * PAGE);
+	works(domain_map(domain, RW, fd, iova, from * PAGE, (nr - from) * PAGE),
+	      "blocks are mapped at %#llx, from page %llu on", (unsigned long long)iova,
+	      (unsigned long long)from);
+	for (size_t i = 0; i < ARRAY_SIZE(where); i++) {
+		if (where[i] < from)
+			continue;
+		edu_store(&edu, iova + (where[i] - from) * PAGE, PAGE);
+		wrong += !all(p + where[i] * PAGE, 0xc3);
+	}
+	for (uint64_t page = 0; page < nr; page++) {
+		bool hit = false;
+
+		for (size_t i = 0; i < ARRAY_SIZE(where); i++)
+			hit |= page == where[i] && page >= from;
+		wrong += !hit && !all(p + page * PAGE, 0);
+	}
+	is_int(wrong, 0, "each page is where it should be, and no other is written");
+	munmap((void *)p, nr * PAGE);
+	close(fd);
+	teardown();
+}
+
 static void quarantine(void)
 {
 	struct vmplat_domain_status st;
@@ -479,6 +515,8 @@ int main(void)
 	physical_addresses();
 	protection();
 	mapped_before_attach();
+	blocks(0x40000000, 0);
+	blocks(0x40000000 + 3 * PAGE, 7);
 	quarantine();
 	two_domains();
 	not_for_us();
