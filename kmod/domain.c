@@ -12,7 +12,8 @@
  *
  *   device locks         of functions; never taken below the following
  *   vmplat_groups_lock   who has which group
- *   domain->lock         the page table, mappings, the list of groups
+ *   domain->lock         the page table, mappings, the list of groups; copies to user
+ *                        space when something is unmapped
  *   inode->i_rwsem       of a memory, only by pin.c, and never below domain->lock
  *   invalidate_lock      of a memory, to drop pins
  */
@@ -38,6 +39,11 @@ static int attach(struct vmplat_cmd *cmd)
 	return vmplat_group_attach(cmd->file->private_data, arg);
 }
 
+static void attach_finish(struct vmplat_cmd *cmd, int err)
+{
+	vmplat_group_attached(cmd->file->private_data, cmd->arg, !err);
+}
+
 static int detach(struct vmplat_cmd *cmd)
 {
 	struct vmplat_domain_detach *arg = cmd->arg;
@@ -53,7 +59,25 @@ static int map(struct vmplat_cmd *cmd)
 
 static int unmap(struct vmplat_cmd *cmd)
 {
-	return vmplat_domain_unmap_range(cmd->file->private_data, cmd->arg);
+	struct vmplat_domain *domain = cmd->file->private_data;
+	int err;
+
+	if (mutex_lock_interruptible(&domain->lock))
+		return -EINTR;
+	err = vmplat_domain_unmap_count(domain, cmd->arg);
+	if (err)
+		mutex_unlock(&domain->lock);
+	return err;		/* else unmap_finish() unlocks */
+}
+
+/* There is no way back, so it is done once the caller has the answer. */
+static void unmap_finish(struct vmplat_cmd *cmd, int err)
+{
+	struct vmplat_domain *domain = cmd->file->private_data;
+
+	if (!err)
+		vmplat_domain_unmap_range(domain, cmd->arg);
+	mutex_unlock(&domain->lock);
 }
 
 static int query(struct vmplat_cmd *cmd)
@@ -132,14 +156,16 @@ static const struct vmplat_ioctl_op domain_ops[] = {
 	VMPLAT_OP(VMPLAT_CMD_DOMAIN_ATTACH, attach, struct vmplat_domain_attach,
 		  out_driver, VMPLAT_DOMAIN_ATTACH_F_QUARANTINE |
 		  VMPLAT_DOMAIN_ATTACH_F_UNSAFE_INTERRUPTS,
-		  VMPLAT_OUT(struct vmplat_domain_attach, out_group)),
+		  VMPLAT_OUT(struct vmplat_domain_attach, out_group),
+		  .finish = attach_finish),
 	VMPLAT_OP(VMPLAT_CMD_DOMAIN_DETACH, detach, struct vmplat_domain_detach,
 		  function, VMPLAT_DOMAIN_DETACH_F_RELEASE),
 	VMPLAT_OP(VMPLAT_CMD_DOMAIN_MAP, map, struct vmplat_domain_map, bytes,
 		  VMPLAT_DOMAIN_MAP_F_READ | VMPLAT_DOMAIN_MAP_F_WRITE),
 	VMPLAT_OP(VMPLAT_CMD_DOMAIN_UNMAP, unmap, struct vmplat_domain_unmap,
 		  out_bytes, VMPLAT_DOMAIN_UNMAP_F_ALL,
-		  VMPLAT_OUT(struct vmplat_domain_unmap, out_nr)),
+		  VMPLAT_OUT(struct vmplat_domain_unmap, out_nr),
+		  .finish = unmap_finish),
 	VMPLAT_OP(VMPLAT_CMD_DOMAIN_QUERY, query, struct vmplat_domain_query,
 		  __reserved, 0,
 		  VMPLAT_OUT(struct vmplat_domain_query, out_iova)),

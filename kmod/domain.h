@@ -49,6 +49,7 @@ struct vmplat_domain {
  * @domain: whose it is
  * @pdev: a function of it
  * @attached: its DMA goes through domain->hw; if not, it is blocked
+ * @fresh: taken by an attach that is not over yet
  */
 struct vmplat_group {
 	struct list_head link;
@@ -58,11 +59,14 @@ struct vmplat_group {
 	struct vmplat_domain *domain;
 	struct pci_dev *pdev;
 	bool attached;
+	bool fresh;
 };
 
 /* domain_group.c */
 int vmplat_group_attach(struct vmplat_domain *domain,
 			struct vmplat_domain_attach *arg);
+void vmplat_group_attached(struct vmplat_domain *domain,
+			   const struct vmplat_domain_attach *arg, bool keep);
 int vmplat_group_detach(struct vmplat_domain *domain, u64 function, bool release);
 void vmplat_groups_release(struct vmplat_domain *domain);
 bool vmplat_groups_reserve(struct vmplat_domain *domain, unsigned long first,
@@ -79,8 +83,10 @@ static inline bool vmplat_region_counts(const struct iommu_resv_region *r)
 /* domain_map.c */
 int vmplat_domain_map_range(struct vmplat_domain *domain,
 			    const struct vmplat_domain_map *arg);
-int vmplat_domain_unmap_range(struct vmplat_domain *domain,
+int vmplat_domain_unmap_count(struct vmplat_domain *domain,
 			      struct vmplat_domain_unmap *arg);
+void vmplat_domain_unmap_range(struct vmplat_domain *domain,
+			       const struct vmplat_domain_unmap *arg);
 int vmplat_domain_find(struct vmplat_domain *domain,
 		       struct vmplat_domain_query *arg);
 void vmplat_domain_unmap_all(struct vmplat_domain *domain);

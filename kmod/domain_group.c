@@ -205,6 +205,7 @@ static struct vmplat_group *take(struct vmplat_domain *domain,
 		free_group(g);
 		return ERR_PTR(err);
 	}
+	g->fresh = true;
 	list_add_tail(&g->all, &groups);
 	mutex_lock(&domain->lock);
 	list_add_tail(&g->link, &domain->groups);
@@ -392,6 +393,35 @@ put_group:
 put_function:
 	pci_dev_put(pdev);
 	return err;
+}
+
+/**
+ * vmplat_group_attached - the caller has, or will never have, the answer
+ * @domain: the domain
+ * @arg: what has just succeeded
+ * @keep: if not, everything becomes as it was before
+ */
+void vmplat_group_attached(struct vmplat_domain *domain,
+			   const struct vmplat_domain_attach *arg, bool keep)
+{
+	struct vmplat_group *g;
+
+	mutex_lock(&vmplat_groups_lock);
+	list_for_each_entry(g, &domain->groups, link)
+		if (iommu_group_id(g->group) == arg->out_group)
+			break;
+	if (list_entry_is_head(g, &domain->groups, link))
+		goto unlock;	/* unplugged meanwhile */
+	if (!keep && g->fresh)
+		give_back(g);
+	else if (!keep)
+		block(g);
+	else
+		g->fresh = false;
+	if (!keep)
+		tell(domain, VMPLAT_ACTION_DETACH);
+unlock:
+	mutex_unlock(&vmplat_groups_lock);
 }
 
 static int detach_group(struct vmplat_domain *domain,

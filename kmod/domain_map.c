@@ -110,6 +110,25 @@ static pgoff_t find_piece(struct vmplat_mem *mem, pgoff_t index, pgoff_t end,
 	return nr;
 }
 
+/*
+ * Intel's driver leaves entries behind when it runs out of memory, and iommu_map()
+ * does not know of them (seen on 6.12). Nor may it be asked to unmap what it never
+ * mapped: it would unmap as much as the missing table covers, neighbours too. So
+ * only what is there is unmapped.
+ */
+static void scrub(struct iommu_domain *hw, unsigned long iova, size_t bytes)
+{
+	size_t done, step;
+
+	for (done = 0; done < bytes; done += step) {
+		step = 0;
+		if (iommu_iova_to_phys(hw, iova + done))
+			step = iommu_unmap(hw, iova + done, PAGE_SIZE);
+		step = step ?: PAGE_SIZE;
+		cond_resched();
+	}
+}
+
 static int flush_run(struct vmplat_domain *domain, struct run *run, int prot)
 {
 	int err = 0;
@@ -117,7 +136,9 @@ static int flush_run(struct vmplat_domain *domain, struct run *run, int prot)
 	if (run->bytes)
 		err = vmplat_iommu_map(domain->hw, run->iova, run->phys,
 				       run->bytes, prot);
-	if (!err)
+	if (err)
+		scrub(domain->hw, run->iova, run->bytes);
+	else
 		run->iova += run->bytes;
 	run->bytes = 0;
 	return err;
@@ -427,49 +448,65 @@ static bool cuts(struct vmplat_domain *domain, unsigned long first,
 	return m && m->node.last > last;
 }
 
-static int unmap(struct vmplat_domain *domain, unsigned long first,
-		 unsigned long last, struct vmplat_domain_unmap *arg)
+static unsigned long unmap_last(const struct vmplat_domain_unmap *arg)
 {
-	struct mapping *m;
+	if (arg->flags & VMPLAT_DOMAIN_UNMAP_F_ALL)
+		return ULONG_MAX;
+	return min_t(u64, arg->iova + arg->bytes - 1, ULONG_MAX);
+}
 
-	if (cuts(domain, first, last))
+static int check_unmap(const struct vmplat_domain_unmap *arg)
+{
+	u64 end;
+
+	if (arg->flags & VMPLAT_DOMAIN_UNMAP_F_ALL)
+		return arg->iova || arg->bytes ? -EINVAL : 0;
+	if (!arg->bytes || !PAGE_ALIGNED(arg->iova | arg->bytes))
 		return -EINVAL;
-	while ((m = first_in(domain, first, last))) {
+	if (check_add_overflow(arg->iova, arg->bytes - 1, &end))
+		return -EOVERFLOW;
+	return arg->iova > ULONG_MAX ? -ENOENT : 0;
+}
+
+/**
+ * vmplat_domain_unmap_count - what vmplat_domain_unmap_range() is going to do
+ * @domain: the domain, locked
+ * @arg: the range; its outputs are set
+ *
+ * Apart, because the caller hears of it before anything is gone.
+ */
+int vmplat_domain_unmap_count(struct vmplat_domain *domain,
+			      struct vmplat_domain_unmap *arg)
+{
+	unsigned long last = unmap_last(arg);
+	struct interval_tree_node *node;
+	int err = check_unmap(arg);
+
+	lockdep_assert_held(&domain->lock);
+	arg->out_nr = 0;
+	arg->out_bytes = 0;
+	if (err)
+		return err;
+	if (cuts(domain, arg->iova, last))
+		return -EINVAL;
+	for (node = interval_tree_iter_first(&domain->mappings, arg->iova, last);
+	     node; node = interval_tree_iter_next(node, arg->iova, last)) {
 		arg->out_nr++;
-		arg->out_bytes += nr_pages(m) << PAGE_SHIFT;
-		destroy(domain, m);
-		cond_resched();
+		arg->out_bytes += (u64)nr_pages(mapping_of(node)) << PAGE_SHIFT;
 	}
 	return arg->out_nr || (arg->flags & VMPLAT_DOMAIN_UNMAP_F_ALL) ? 0 : -ENOENT;
 }
 
-/* vmplat_domain_unmap_range - VMPLAT_DOMAIN_UNMAP */
-int vmplat_domain_unmap_range(struct vmplat_domain *domain,
-			      struct vmplat_domain_unmap *arg)
+/* vmplat_domain_unmap_range - VMPLAT_DOMAIN_UNMAP, once it was counted */
+void vmplat_domain_unmap_range(struct vmplat_domain *domain,
+			       const struct vmplat_domain_unmap *arg)
 {
-	unsigned long first = arg->iova, last = ULONG_MAX;
-	u64 end;
-	int err;
+	struct mapping *m;
 
-	arg->out_nr = 0;
-	arg->out_bytes = 0;
-	if (arg->flags & VMPLAT_DOMAIN_UNMAP_F_ALL) {
-		if (arg->iova || arg->bytes)
-			return -EINVAL;
-	} else {
-		if (!arg->bytes || !PAGE_ALIGNED(arg->iova | arg->bytes))
-			return -EINVAL;
-		if (check_add_overflow(arg->iova, arg->bytes - 1, &end))
-			return -EOVERFLOW;
-		last = min_t(u64, end, ULONG_MAX);
-		if (arg->iova > ULONG_MAX)
-			return -ENOENT;
+	while ((m = first_in(domain, arg->iova, unmap_last(arg)))) {
+		destroy(domain, m);
+		cond_resched();
 	}
-	if (mutex_lock_interruptible(&domain->lock))
-		return -EINTR;
-	err = unmap(domain, first, last, arg);
-	mutex_unlock(&domain->lock);
-	return err;
 }
 
 /* vmplat_domain_unmap_all - at the end, when no group is attached any more */
