@@ -6,7 +6,7 @@ tmp=$(mktemp -d)
 out=$tmp/out
 clean_up() { :; }
 # A guest that was lost is the reason for whatever failed after it: what its runner said of it goes with the failure.
-lost_guests() { [ $bad = 0 ] || grep -rahs 'shuts down (triple fault)' "$tmp" | sed 's/^/# /'; }
+lost_guests() { [ $bad = 0 ] || grep -rahs '^vmplat: .*vCPU [0-9]* shuts down (triple fault)' "$tmp" | sed 's/^/# /'; }
 trap 'clean_up; lost_guests; rm -rf "$tmp"' EXIT
 
 check() {	# NAME COMMAND...: what COMMAND says is shown when it fails

@@ -416,6 +416,8 @@ static void blocks(void)
 	int fd, log;
 
 	fails(mem_new_kind(BLOCK, VMPLAT_MEM_F_HUGE), EINVAL, "blocks in a freezable memory");
+	/* What ran before in this host has left pieces; and compaction, now, will not move what comes. */
+	lru_drain();
 	fd = need(mem_new_kind(bytes, VMPLAT_MEM_F_PINNABLE | VMPLAT_MEM_F_HUGE));
 	p = map_mem(fd, bytes);
 	p[BLOCK + 9 * PAGE] = 1;
@@ -430,6 +432,10 @@ static void blocks(void)
 	ok(in_one_piece(p) && in_one_piece(p + BLOCK) && in_one_piece(p + 2 * BLOCK),
 	   "each is one piece of physical memory, aligned");
 	ok(p[BLOCK + 9 * PAGE] == 1 && p[2 * BLOCK] == 'x' && !p[BLOCK], "zeroes and what was written");
+	need(punch(fd, BLOCK + 5 * PAGE, PAGE));
+	is_int(fdinfo(fd, "vmplat-blocks"), 2, "a hole ends a block");
+	ok(!p[BLOCK + 5 * PAGE] && p[BLOCK + 9 * PAGE] == 1, "and is one page");
+	/* From here on blocks may be moved, and be none: this compacts again. */
 	log = need(log_new(fd, 0, 0));
 	lru_drain();
 	need(log_bitmap(log, VMPLAT_LOG_FETCH_F_CLEAR, bytes / PAGE, marks));
@@ -437,9 +443,6 @@ static void blocks(void)
 	is_int(log_bitmap(log, VMPLAT_LOG_FETCH_F_CLEAR, bytes / PAGE, marks), 1,
 	       "a log tells their pages apart");
 	ok(bit(marks, 700), "which was written");
-	need(punch(fd, BLOCK + 5 * PAGE, PAGE));
-	is_int(fdinfo(fd, "vmplat-blocks"), 2, "a hole ends a block");
-	ok(!p[BLOCK + 5 * PAGE] && p[BLOCK + 9 * PAGE] == 1, "and is one page");
 	domain = need(domain_new());
 	works(domain_map(domain, RW, fd, IOVA, PAGE, bytes - PAGE), "blocks, pieces and pages are mapped");
 	fails(punch(fd, 2 * BLOCK, PAGE), EBUSY, "then they stay");
@@ -462,6 +465,7 @@ static void blocks_in_files(void)
 
 	if (!ok(dir, "vmplatfs is mounted with blocks"))
 		return;
+	lru_drain();	/* whole blocks are free again */
 	snprintf(path, sizeof(path), "%s/a", dir);
 	fd = need(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
 	need(ftruncate(fd, 2 * BLOCK));

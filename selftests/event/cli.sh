@@ -121,7 +121,9 @@ has "$(cat "$work/err")" 'device-fd or CAP_NET_ADMIN' "with a reason"
 # ---- the module goes and comes
 vmplat events --class cpu --json >"$work/out" &
 pid=$!
-sleep 1
+# it waits, in poll(2) or ppoll(2), once it listens
+listens() { read -r nr _ <"/proc/$pid/syscall" && { [ "$nr" = 7 ] || [ "$nr" = 271 ]; }; }
+for ((i = 0; i < 600; i++)); do listens && break; sleep 0.1; done
 if rmmod vmplat 2>"$work/err"; then
 	for ((i = 0; i < 300; i++)); do grep -q down "$work/out" && break; sleep 0.1; done
 	ok $((i == 300)) "the module is unloaded: down" "$(cat "$work/out")"
