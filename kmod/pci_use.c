@@ -251,8 +251,10 @@ int vmplat_pci_hold_create(struct vmplat_cmd *cmd)
 	struct file *file;
 
 	arg->out_pid = 0;
-	if (arg->domain > INT_MAX || arg->devid > U16_MAX || arg->__reserved)
-		return arg->__reserved ? -EOPNOTSUPP : -EINVAL;
+	if (arg->__reserved)
+		return -EOPNOTSUPP;
+	if (arg->domain > INT_MAX || arg->devid > U16_MAX)
+		return -EINVAL;
 	/* Who can keep a function from being opened can keep a guest from starting. */
 	if (!capable(CAP_SYS_ADMIN))
 		return -EPERM;

@@ -405,6 +405,20 @@ static void test_race(void)
 	is_int(nr_wrong, 0, "and refused for no other reason");
 }
 
+/* The same by the command, which goes through whole groups and a journal. */
+static void test_claim(void)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "vmplat claim add %s --driver vmplat_vfio --owner test --dir /tmp/claims",
+		 edu.address);
+	is_int(system(command), 0, "vmplat claim add --driver vmplat_vfio");
+	is_str(driver(), "vmplat_vfio", "the driver has it");
+	snprintf(command, sizeof(command), "vmplat claim release %s --owner test --dir /tmp/claims", edu.address);
+	is_int(system(command), 0, "vmplat claim release");
+	is_str(driver(), "", "it has it no more");
+}
+
 int main(int argc, char **argv)
 {
 	static const struct vmplat_event_filter filter = {
@@ -418,7 +432,7 @@ int main(int argc, char **argv)
 	if (vmplat_open(&dev, NULL))
 		bail("%s", vmplat_last_error());
 	if (!find_edu())
-		skip_all("no edu device");
+		bail("no edu device: the test host is to have one");
 	modprobe("vfio-pci");
 	if (!loaded && insmod(argv[1]))
 		bail("%s: %s", argv[1], strerror(errno));
@@ -437,6 +451,7 @@ int main(int argc, char **argv)
 
 	unbind_edu();
 	is_str(driver(), "", "it is given back");
+	test_claim();
 	if (!loaded)
 		ok(!syscall(SYS_delete_module, "vmplat_vfio", 0), "and the module can go");
 	vmplat_close(dev);

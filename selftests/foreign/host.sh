@@ -102,10 +102,9 @@ check "it ends by itself" wait "$pid"
 check "every page was whole" grep -q "every page whole" "$tmp/b"
 
 # ---- what the kernel has told
-sleep 1
+for state in starting running paused snapshotting restoring stopped; do
+	check "an event: $state" wait_for "$tmp/events" "\"$state\""
+done
 kill "$follower"
 wait "$follower" 2>/dev/null
-for state in starting running paused snapshotting restoring stopped; do
-	check "an event: $state" grep -q "\"$state\"" "$tmp/events"
-done
 done_testing

@@ -15,6 +15,7 @@
 #include <vmplat.h>
 
 #include "iso.h"
+#include "lib/write_all.h"
 
 /* ---- what the verbs share ---------------------------------------------- */
 
@@ -715,23 +716,6 @@ static const char cat_help[] =
 "  --tree TREE   rr, joliet, iso, udf, 1999 or auto\n"
 "  --json        on standard error, what was written, as an object a file\n";
 
-int iso_write_all(int fd, const void *buf, size_t len)
-{
-	const char *p = buf;
-
-	while (len) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		p += n;
-		len -= n;
-	}
-	return 0;
-}
-
 static int copy_by_hand(int in, uint64_t pos, uint64_t bytes, int out,
 			struct cli_progress *progress)
 {
@@ -748,7 +732,7 @@ static int copy_by_hand(int in, uint64_t pos, uint64_t bytes, int out,
 			rc = n ? -errno : -ENODATA;
 			break;
 		}
-		rc = iso_write_all(out, buf, n);
+		rc = write_all(out, buf, n);
 		pos += n;
 		bytes -= n;
 		if (progress)
@@ -808,7 +792,7 @@ static int cat_buffered(struct vmplat_iso_file *f, uint64_t off, uint64_t bytes,
 
 	while (bytes && !rc) {
 		n = vmplat_iso_file_read(f, buf, bytes < room ? bytes : room, off);
-		rc = n < 0 ? n : iso_write_all(STDOUT_FILENO, buf, n);
+		rc = n < 0 ? n : write_all(STDOUT_FILENO, buf, n);
 		if (rc)
 			break;
 		off += n;

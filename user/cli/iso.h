@@ -34,8 +34,6 @@ bool iso_walk_goes_on(struct iso_args *a, int rc, const char *path);
 
 /* Copy [pos, pos + bytes) of @in to @out, in the kernel where that is possible. 0 or -errno */
 int iso_copy_run(int in, uint64_t pos, uint64_t bytes, int out, struct cli_progress *progress);
-/* Write all of it; 0 or -errno. */
-int iso_write_all(int fd, const void *buf, size_t len);
 
 int iso_extract(int argc, char **argv);
 

@@ -32,6 +32,7 @@
 
 #include "iso.h"
 #include "lib/pread.h"
+#include "lib/write_all.h"
 
 #define BATCH_BYTES	(6u << 20)
 #define BATCH_ITEMS	20000
@@ -249,7 +250,7 @@ static int write_small(struct extract *x, const struct vmplat_iso_stat *st, int 
 		if (st->bytes > x->window_len)
 			return -ENODATA;
 	}
-	return iso_write_all(fd, x->window + (st->pos - x->window_off), st->bytes);
+	return write_all(fd, x->window + (st->pos - x->window_off), st->bytes);
 }
 
 /* A run that may have holes in the image file: they become holes. */
@@ -307,7 +308,7 @@ static int write_read(struct extract *x, struct vmplat_iso_file *f, int fd)
 				continue;
 			if (lseek(fd, off + at, SEEK_SET) < 0)
 				return -errno;
-			rc = iso_write_all(fd, x->window + at, len);
+			rc = write_all(fd, x->window + at, len);
 		}
 		off += n;
 	}

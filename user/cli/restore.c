@@ -16,6 +16,7 @@
 #include <vmplat.h>
 
 #include "cli.h"
+#include "lib/write_all.h"
 #include "run/client.h"
 #include "run/config.h"
 #include "run/fill.h"
@@ -117,22 +118,6 @@ static int disk_path(struct restore *r, unsigned int i, unsigned int writable, c
 	return ret ? cli_fail("%s: %s", *path, strerror(-ret)) : CLI_OK;
 }
 
-static int write_all(int fd, const char *buf, size_t len, uint64_t off)
-{
-	while (len) {
-		ssize_t n = pwrite(fd, buf, len, (off_t)off);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -EIO;
-		buf += n;
-		off += (uint64_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 static int copy_extent(struct store_image *img, const struct store_extent *e, int fd,
 		       char *buf, size_t room, struct cli_progress *p)
 {
@@ -144,7 +129,7 @@ static int copy_extent(struct store_image *img, const struct store_extent *e, in
 
 		if (ret)
 			return cli_fail("%s", store_error());
-		ret = write_all(fd, buf, n, off);
+		ret = pwrite_all(fd, buf, n, off);
 		if (ret)
 			return cli_fail("the disk's file: %s", strerror(-ret));
 		off += n;

@@ -13,6 +13,7 @@
 
 #include "lib/journal.h"
 #include "lib/lib.h"
+#include "lib/write_all.h"
 
 #define RECORD_MAX	4096
 #define CRC_CHARS	9		/* with the blank behind them */
@@ -255,22 +256,6 @@ API uint64_t journal_bytes(const struct journal *j)
 	return j->bytes;
 }
 
-static int write_all(int fd, const char *s, size_t n, uint64_t off)
-{
-	while (n) {
-		ssize_t done = pwrite(fd, s, n, off);
-
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done < 0)
-			return -errno;
-		s += done;
-		off += done;
-		n -= done;
-	}
-	return 0;
-}
-
 API int journal_append(struct journal *j, const char *fmt, ...)
 {
 	char text[RECORD_MAX], record[RECORD_MAX];
@@ -287,7 +272,7 @@ API int journal_append(struct journal *j, const char *fmt, ...)
 	n = format_record(j, record, j->number + 1, text);
 	if (n < 0)
 		return n;
-	rc = write_all(j->fd, record, n, j->bytes);
+	rc = pwrite_all(j->fd, record, n, j->bytes);
 	if (!rc && fdatasync(j->fd))
 		rc = -errno;
 	if (rc) {
@@ -310,7 +295,7 @@ static int write_new(struct journal *j, int fd, const char *const *lines, size_t
 
 		if (n < 0)
 			return n;
-		rc = write_all(fd, record, n, *bytes);
+		rc = pwrite_all(fd, record, n, *bytes);
 		if (rc)
 			return lib_error(rc, "%s: %s", j->name, strerror(-rc));
 		*bytes += n;

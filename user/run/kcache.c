@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* See kcache.h. A file is the unpacked bytes and a trailer. */
 #include "kcache.h"
+#include "lib/write_all.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -201,23 +202,6 @@ static bool make_room(int dir, uint64_t bytes)
 	return sum + bytes <= KCACHE_BYTES_MAX;
 }
 
-static bool write_all(int fd, const void *buf, size_t n)
-{
-	const uint8_t *p = buf;
-
-	while (n) {
-		ssize_t put = write(fd, p, n);
-
-		if (put < 0 && errno != EINTR)
-			return false;
-		if (put > 0) {
-			p += put;
-			n -= (size_t)put;
-		}
-	}
-	return true;
-}
-
 /* It has no name until it is complete: nobody sees half of it, a crash leaves nothing. */
 static void write_file(int dir, const char *name, const void *buf, size_t bytes)
 {
@@ -229,8 +213,8 @@ static void write_file(int dir, const char *name, const void *buf, size_t bytes)
 		return;
 	make_trailer(&t, buf, bytes);
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	if (!posix_fallocate(fd, 0, (off_t)(bytes + sizeof(t))) && write_all(fd, buf, bytes) &&
-	    write_all(fd, &t, sizeof(t)))
+	if (!posix_fallocate(fd, 0, (off_t)(bytes + sizeof(t))) && !write_all(fd, buf, bytes) &&
+	    !write_all(fd, &t, sizeof(t)))
 		linkat(AT_FDCWD, link, dir, name, AT_SYMLINK_FOLLOW);
 	close(fd);
 }

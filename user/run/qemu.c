@@ -22,6 +22,7 @@
 #include <vmplat_thread.h>
 
 #include "input.h"
+#include "lib/write_all.h"
 #include "net.h"
 #include "qemu_args.h"
 #include "qmp.h"
@@ -887,21 +888,6 @@ int qemu_save(struct vm *vm, struct state_writer *w)
 	return ret;
 }
 
-static int write_state(int fd, const uint8_t *p, size_t len)
-{
-	while (len) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		p += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 static int feed(struct qemu *q, const uint8_t *state, size_t len)
 {
 	int p[2], ret;
@@ -915,7 +901,7 @@ static int feed(struct qemu *q, const uint8_t *state, size_t len)
 	if (ret)
 		vm_error(q->vm, ret, "%s", q->commands.why);
 	else
-		write_state(p[1], state, len);	/* if QEMU does not take it, it says why itself */
+		write_all(p[1], state, len);	/* if QEMU does not take it, it says why itself */
 	close(p[1]);
 	return ret ? ret : migrated(q);
 }
