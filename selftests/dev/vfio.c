@@ -410,11 +410,11 @@ static void test_claim(void)
 {
 	char command[128];
 
-	snprintf(command, sizeof(command), "vmplat claim add %s --driver vmplat_vfio --owner test --dir /tmp/claims",
+	snprintf(command, sizeof(command), "vmplat claim add %s --driver vmplat_vfio --owner test --dir /tmp/vfio-claims",
 		 edu.address);
 	is_int(system(command), 0, "vmplat claim add --driver vmplat_vfio");
 	is_str(driver(), "vmplat_vfio", "the driver has it");
-	snprintf(command, sizeof(command), "vmplat claim release %s --owner test --dir /tmp/claims", edu.address);
+	snprintf(command, sizeof(command), "vmplat claim release %s --owner test --dir /tmp/vfio-claims", edu.address);
 	is_int(system(command), 0, "vmplat claim release");
 	is_str(driver(), "", "it has it no more");
 }
