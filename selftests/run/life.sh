@@ -78,11 +78,19 @@ check "goes on after that" moves "$tmp/a"
 check "verify" vmplat snap verify s2
 
 pid=$(vmplat vm show a --json | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p')
+# a snapshot that is neither stored nor given up: whoever asked for it waits
+"$(dirname "$0")/snapshot.py" "$tmp/vms/a.sock" begun >"$tmp/begun" &
+check "a snapshot begins" wait_for "$tmp/begun" begun 60
 kill -9 "$pid"
-sleep 1
-check "a killed one is dead" says dead vmplat vm list
+dies() { local end=$((SECONDS + 60)); until vmplat vm list | grep "^a *failed"; do [ $SECONDS -lt $end ] || return 1; sleep 0.2; done; }
+check "a killed one has failed" dies
+check "why" says "the runner (pid $pid) died while running, the snapshot 'begun' was not committed" vmplat vm list
+check "what it went through" says '"state": "snapshotting"' vmplat vm show a --json
+check "what to do" says "cannot resume: VM 'a' has failed: .*\`vmplat restore s2 --name a\` goes on from its latest snapshot" \
+	not vmplat vm resume a
+check "no snapshot of it either" says "VM 'a' has failed" not vmplat vm snapshot a s9
 check "events: snapshots, one refused, and lost while it ran" tells a \
-	"starting running paused running snapshotting running snapshotting running snapshotting running gone"
+	"starting running paused running snapshotting running snapshotting running snapshotting running snapshotting running gone"
 check "in its last state" says '"gone":true.*"state":"running"' tail -1 "$tmp/events"
 check "restore refuses what is no list of CPUs" says "is no list" \
 	not vmplat restore s2 --name b2 --cpu-affinity 1- --console none
@@ -108,9 +116,16 @@ rebooted() { tail -c +"$before" "$tmp/b" | grep -q '^TICK 1 '; }
 check_reset() { local end=$((SECONDS + 280)); until rebooted; do [ $SECONDS -lt $end ] || return 1; sleep 0.5; done; }
 check "boots again" check_reset
 check "stop" vmplat vm stop b
-check "nothing runs" not grep -q running <(vmplat vm list)
-check "events: restored, a snapshot, a reset that is no other state, stopped" \
-	tells b "restoring running snapshotting running stopping stopped gone"
+check "it has stopped, and why" says "b: stopped: .vmplat vm stop." vmplat vm list
+check "start" vmplat vm start b --paused
+check "is a new life" says "^b *paused" vmplat vm list
+check "start twice" says "cannot start: it is paused" not vmplat vm start b
+check "a live one is not forgotten" says "cannot forget: it is paused; stop it first" not vmplat vm forget b
+check "stop it again" vmplat vm stop b
+check "forget both" eval 'vmplat vm forget a && vmplat vm forget b'
+check "nothing is left" test -z "$(vmplat vm list | tail -n +2)"
+check "events: restored, a snapshot, a reset that is no other state, stopped, started" \
+	tells b "restoring running snapshotting running stopping stopped gone starting paused stopping stopped gone"
 
 : >"$tmp/events"
 check "powers itself off" timeout 280 vmplat run --name a --console "$tmp/c" --kernel "$VMPLAT_GUEST_KERNEL" \

@@ -20,6 +20,7 @@
 #include "run/client.h"
 #include "run/config.h"
 #include "run/fill.h"
+#include "run/record.h"
 #include "run/serve.h"
 #include "run/vm_priv.h"
 #include "store/store.h"
@@ -273,6 +274,24 @@ static int fill_memory(struct restore *r, struct vm *vm, const struct vm_memory 
 	return filler_start(f, vm, m, image, filled, r);
 }
 
+/* should it die, this is what it can be restored from again */
+static void tell_origin(struct restore *r, struct vm *vm)
+{
+	const struct store_info *si = store_snap_info(r->snap);
+	struct json_object *o = json_object_new_object();
+	char hex[STORE_ID_CHARS + 1];
+	char *dir = r->store_dir ? realpath(r->store_dir, NULL) : NULL;
+
+	store_id_to_hex(si->id, hex);
+	json_object_object_add(o, "name", json_object_new_string(r->ref));
+	json_object_object_add(o, "id", json_object_new_string(hex));
+	if (dir)
+		json_object_object_add(o, "store", json_object_new_string(dir));
+	record_latest(vm->record, o);
+	json_object_put(o);
+	free(dir);
+}
+
 /*
  * The logs are labelled before the first vCPU runs: from here on they hold exactly
  * what changes since the snapshot.
@@ -292,6 +311,7 @@ static int prepare(struct vm *vm, void *ctx)
 		if (list[i].log && vmplat_log_commit(list[i].log, store_snap_info(r->snap)->id))
 			vm_notice(vm, "the next snapshot has to be a full one: %s",
 				  vmplat_last_error());
+	tell_origin(r, vm);
 	return ret;
 }
 

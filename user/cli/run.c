@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include "run/config.h"
 #include "run/input.h"
 #include "run/qemu_args.h"
+#include "run/record.h"
 #include "run/serve.h"
 #include "settings.h"
 
@@ -51,6 +53,7 @@ struct run_args {
 	unsigned int nr_flags;
 	const char *file;
 	bool check, print, help;
+	bool define;		/* `vmplat vm define`, not `vmplat run` */
 };
 
 static int parse_args(struct run_args *a, int argc, char **argv)
@@ -444,6 +447,7 @@ static int start(struct launch *l)
 {
 	struct serve_opts o = {
 		.console = l->console, .detach = l->detach, .paused = l->paused,
+		.forget = l->unnamed,
 	};
 	char file[200], err[600] = "";
 
@@ -460,6 +464,36 @@ static int start(struct launch *l)
 	return serve_vm(&l->cfg, &o, err, sizeof(err)) ? cli_fail("%s", err) : CLI_OK;
 }
 
+/* All there is to it until it is started; what is wrong already is found now. */
+static int define(struct launch *l)
+{
+	const char *dir = vm_run_dir();
+	struct json_object *old;
+	struct record *r = NULL;
+	char why[600];
+	int lock, rc;
+
+	if (l->unnamed)
+		return cli_usage("vm define", "what is it to be called? --name NAME says it");
+	rc = check(l);
+	if (rc)
+		return rc;
+	lock = dir ? name_lock(dir, l->cfg.name, why, sizeof(why)) : -ENOENT;
+	if (lock < 0)
+		return cli_fail("%s", dir ? why : vm_client_error());
+	old = record_read(dir, l->cfg.name);
+	if (old)
+		rc = cli_fail("there is a VM called '%s' already: it %s; `vmplat vm forget %s` forgets it",
+			      l->cfg.name, vm_status_phrase(record_status(old)), l->cfg.name);
+	else
+		rc = record_begin(&r, dir, &l->cfg, l->console, VM_DEFINED, why, sizeof(why)) ?
+		     cli_fail("%s", why) : CLI_OK;
+	json_object_put(old);
+	record_free(r);
+	close(lock);
+	return rc;
+}
+
 static int run(const struct run_args *a, const struct settings *s)
 {
 	struct launch l;
@@ -473,28 +507,51 @@ static int run(const struct run_args *a, const struct settings *s)
 		rc = settings_print(s, stdout) ? cli_fail("the current directory: %s", strerror(errno))
 					       : CLI_OK;
 	else if (!rc)
-		rc = a->check ? check(&l) : start(&l);
+		rc = a->check ? check(&l) : a->define ? define(&l) : start(&l);
 	launch_free(&l);
+	return rc;
+}
+
+static const char define_help[] =
+"usage: vmplat vm define [FILE] [OPTION]... --name NAME\n"
+"\n"
+"Check what FILE and options say, as those of `vmplat run`, and keep it until\n"
+"`vmplat vm start NAME`. It is kept beside the control sockets, which go with the\n"
+"host: what is to outlive that is a configuration, vmplat.conf(5).\n"
+"\n";
+
+static int read_and_run(struct run_args *a, int argc, char **argv)
+{
+	struct settings *s;
+	int rc = parse_args(a, argc, argv);
+
+	if (rc)
+		return rc;
+	if (a->help) {
+		fputs(a->define ? define_help : help_head, stdout);
+		settings_help(stdout);
+		return cli_help(a->define ? "" : help_tail);
+	}
+	s = settings_new();
+	rc = read_settings(a, s);
+	if (!rc)
+		rc = run(a, s);
+	settings_free(s);
 	return rc;
 }
 
 int cmd_run(int argc, char **argv)
 {
 	struct run_args a = { .nr_flags = 0 };
-	struct settings *s;
-	int rc = parse_args(&a, argc, argv);
 
-	if (rc)
-		return rc;
-	if (a.help) {
-		fputs(help_head, stdout);
-		settings_help(stdout);
-		return cli_help(help_tail);
-	}
-	s = settings_new();
-	rc = read_settings(&a, s);
-	if (!rc)
-		rc = run(&a, s);
-	settings_free(s);
-	return rc;
+	return read_and_run(&a, argc, argv);
+}
+
+int cmd_vm_define(int argc, char **argv);
+
+int cmd_vm_define(int argc, char **argv)
+{
+	struct run_args a = { .define = true };
+
+	return read_and_run(&a, argc, argv);
 }

@@ -786,6 +786,7 @@ int settings_apply(const struct settings *s, struct launch *to, char why[SETTING
 	to->cfg.nr_cpus = 1;
 	for (unsigned int i = 0; i < s->nr && !ret; i++)
 		ret = apply_one(s, i, to, why);
+	to->unnamed = !to->cfg.name;
 	if (!ret && !to->cfg.name && asprintf(&to->cfg.name, "vm-%d", (int)getpid()) < 0) {
 		to->cfg.name = NULL;
 		ret = fail(why, -ENOMEM, "out of memory");

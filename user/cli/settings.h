@@ -28,6 +28,7 @@ struct launch {
 	struct vm_config cfg;
 	char *cmdline, *append, *iso_entry, *console;
 	bool detach, paused;
+	bool unnamed;		/* the name is one of ours */
 	bool arch_given;	/* else the kernel's */
 };
 

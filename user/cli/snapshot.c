@@ -253,12 +253,25 @@ static int take_reply(struct snapshot *s, const int *fds, size_t nr_fds)
 	return CLI_OK;
 }
 
+/* Should the VM die meanwhile its record can tell of which snapshot, and look for it. */
+static void label(struct snapshot *s, struct json_object *req)
+{
+	char *dir = s->store_dir ? realpath(store_path(s->st), NULL) : NULL;
+
+	json_object_object_add(req, "name", json_object_new_string(s->name));
+	json_object_object_add(req, "id", json_object_new_string(s->id));
+	if (dir)
+		json_object_object_add(req, "store", json_object_new_string(dir));
+	free(dir);
+}
+
 static int freeze(struct snapshot *s)
 {
 	struct json_object *req = request("snapshot");
 	int fds[VM_CLIENT_FDS_MAX], err;
 	size_t nr_fds = 0;
 
+	label(s, req);
 	if (s->base)
 		json_object_object_add(req, "base", json_object_new_string(s->base_id));
 	if (s->side_bytes)

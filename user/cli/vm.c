@@ -5,16 +5,18 @@
 #include <json-c/json.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
 #include "run/client.h"
+#include "run/life.h"
 
 static const char intro[] =
 "usage: vmplat vm COMMAND [NAME]\n"
 "\n"
-"Guests started by `vmplat run` and `vmplat restore`. NAME may be left out while\n"
-"only one is there.\n";
+"Guests started by `vmplat run`, `vmplat restore` and `vmplat vm start`. NAME may be\n"
+"left out while only one runs.\n";
 
 #define JSON_OPTION	{ "json", no_argument, NULL, 'j' }
 #define HELP_OPTION	{ "help", no_argument, NULL, 'h' }
@@ -39,20 +41,20 @@ static int count(void *ctx, const char *name)
 	return 0;
 }
 
-/* the VM that is meant, connected */
-static int find(const char *verb, int argc, char **argv, struct vm_client **c)
+/* the name of the VM that is meant */
+static int find(const char *verb, int argc, char **argv, struct only *o)
 {
-	struct only o = { .nr = 0 };
-
 	if (argc - optind > 1)
 		return cli_usage(verb, "'%s' is one word too many", argv[optind + 1]);
-	if (argc - optind == 1)
-		return vm_client_open(c, argv[optind]) ? cli_fail("%s", vm_client_error()) : CLI_OK;
-	vm_client_list(count, &o);
-	if (o.nr == 1)
-		return vm_client_open(c, o.name) ? cli_fail("%s", vm_client_error()) : CLI_OK;
-	return cli_usage(verb, o.nr ? "which VM? %u are running; `vmplat vm list` names them"
-				    : "no VM is running (%u)", o.nr);
+	if (argc - optind == 1) {
+		snprintf(o->name, sizeof(o->name), "%s", argv[optind]);
+		return CLI_OK;
+	}
+	vm_client_list(count, o);
+	if (o->nr == 1)
+		return CLI_OK;
+	return cli_usage(verb, o->nr ? "which VM? %u are running; `vmplat vm list` names them"
+				     : "no VM is running (%u)", o->nr);
 }
 
 static int call(struct vm_client *c, const char *cmd, struct json_object **reply)
@@ -82,27 +84,59 @@ static uint64_t number(struct json_object *o, const char *key)
 
 /* ---- list -------------------------------------------------------------------- */
 
-static int status_of(void *ctx, const char *name)
+static int ask_status(const char *name, struct json_object **reply)
 {
-	struct json_object *all = ctx, *req = json_object_new_object(), *reply = NULL;
+	struct json_object *req = json_object_new_object();
 	struct vm_client *c;
 	int ret;
 
 	ret = vm_client_open(&c, name);
 	if (!ret) {
 		json_object_object_add(req, "cmd", json_object_new_string("status"));
-		ret = vm_client_call(c, req, NULL, 0, &reply, NULL, NULL);
+		ret = vm_client_call(c, req, NULL, 0, reply, NULL, NULL);
 		vm_client_close(c);
 	}
+	json_object_put(req);
+	if (!ret)
+		json_object_object_del(*reply, "ok");
+	return ret;
+}
+
+/* as the VM itself would answer, if it could */
+static struct json_object *from_record(struct json_object *record)
+{
+	static const char *const keys[] = {
+		"state", "reason", "since", "pid", "engine", "latest", "history",
+	};
+	struct json_object *o = NULL, *v;
+
+	if (json_object_object_get_ex(record, "config", &v) &&
+	    json_object_is_type(v, json_type_object))
+		o = json_object_get(v);
+	else
+		o = json_object_new_object();
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (json_object_object_get_ex(record, keys[i], &v))
+			json_object_object_add(o, keys[i], json_object_get(v));
+	json_object_put(record);
+	return o;
+}
+
+static int status_of(void *ctx, const char *name)
+{
+	struct json_object *all = ctx, *reply, *record;
+	int ret = ask_status(name, &reply);
+
 	if (ret) {
-		reply = json_object_new_object();
+		record = vm_client_record(name);
+		reply = record ? from_record(record) : json_object_new_object();
+	}
+	if (ret && !record) {
 		json_object_object_add(reply, "name", json_object_new_string(name));
 		json_object_object_add(reply, "state", json_object_new_string(
 			ret == -ECONNREFUSED ? "dead" : ret == -EACCES ? "not yours" : "no answer"));
 	}
-	json_object_object_del(reply, "ok");
 	json_object_array_add(all, reply);
-	json_object_put(req);
 	return 0;
 }
 
@@ -114,6 +148,17 @@ static const char *engine_of(struct json_object *o, char *buf, size_t room)
 	else
 		snprintf(buf, room, "qemu/%s %s", text(o, "accel"), text(o, "arch"));
 	return buf;
+}
+
+/* below the table: why those that are not there any more are not */
+static void show_reasons(struct json_object *all)
+{
+	for (size_t i = 0; i < json_object_array_length(all); i++) {
+		struct json_object *o = json_object_array_get_idx(all, i);
+
+		if (json_object_object_get_ex(o, "reason", NULL))
+			printf("%s: %s: %s\n", text(o, "name"), text(o, "state"), text(o, "reason"));
+	}
 }
 
 static void show_list(struct json_object *all)
@@ -137,6 +182,7 @@ static void show_list(struct json_object *all)
 		cli_cell(t, "%s", text(o, *text(o, "kernel") == '-' ? "firmware" : "kernel"));
 	}
 	cli_table_print(t);
+	show_reasons(all);
 }
 
 static int vm_list(int argc, char **argv)
@@ -149,7 +195,7 @@ static int vm_list(int argc, char **argv)
 	opterr = 0;
 	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		if (opt == 'h')
-			return cli_help("usage: vmplat vm list [--json]\n\nEvery VM of the directory of control sockets, dead ones too.\n");
+			return cli_help("usage: vmplat vm list [--json]\n\nEvery VM of the directory of control sockets; those that were defined, have stopped\nor failed as well, until they are forgotten, with the reason.\n");
 		if (opt != 'j')
 			return cli_bad_option("vm list", opt, argv);
 		json = true;
@@ -212,12 +258,34 @@ static void show_if(struct json_object *o, const char *title, const char *key)
 		printf("%-9s %s\n", title, text(o, key));
 }
 
+static void show_transition(struct json_object *o)
+{
+	time_t at = (time_t)(number(o, "at") / 1000000000);
+	char when[40];
+
+	strftime(when, sizeof(when), "%F %T", localtime(&at));
+	printf("%-9s %s\n", when, text(o, "state"));
+}
+
+/* what a record has, and a VM that answers has not */
+static void show_end(struct json_object *o)
+{
+	struct json_object *latest;
+
+	show_if(o, "reason", "reason");
+	if (json_object_object_get_ex(o, "latest", &latest))
+		printf("%-9s %s\n", "latest", text(latest, "name"));
+	show_each(o, "history", show_transition);
+}
+
 static void show_one(struct json_object *o)
 {
 	char size[CLI_NUM_LEN], engine[60];
 
-	printf("name      %s\nstate     %s\npid       %s\nengine    %s\ncpus      %s\nmemory    %s\n",
-	       text(o, "name"), text(o, "state"), text(o, "pid"),
+	printf("name      %s\nstate     %s\npid       %s\n", text(o, "name"), text(o, "state"),
+	       text(o, "pid"));
+	show_end(o);
+	printf("engine    %s\ncpus      %s\nmemory    %s\n",
 	       engine_of(o, engine, sizeof(engine)), text(o, "cpus"),
 	       cli_show_bytes(number(o, "memory"), size));
 	show_if(o, "firmware", "firmware");
@@ -228,9 +296,9 @@ static void show_one(struct json_object *o)
 	show_each(o, "disks", show_disk);
 	show_each(o, "nets", show_net);
 	show_each(o, "dimms", show_dimm);
-	if (strcmp(text(o, "snapshots"), "true"))
+	if (!strcmp(text(o, "snapshots"), "false"))
 		printf("snapshots no: memory is a memfd\n");
-	else
+	else if (json_object_object_get_ex(o, "snapshots", NULL))
 		printf("base      %s\ndirty     %s\n", text(o, "base"),
 		       cli_show_bytes(number(o, "dirty_pages") * 4096, size));
 }
@@ -245,22 +313,55 @@ static void wait_gone(struct vm_client *c)
 }
 
 struct verb {
-	const char *name, *cmd, *help;
+	const char *name;
+	enum vm_command cmd;
+	const char *help;
 	bool wait;
 };
 
 static const struct verb verbs[] = {
-	{ "show", "status",
-	  "usage: vmplat vm show [NAME] [--json]\n\nWhat the VM is made of, and its state.\n" },
-	{ "pause", "pause",
+	{ "show", VM_CMD_STATUS,
+	  "usage: vmplat vm show [NAME] [--json]\n\nWhat the VM is made of, and its state. Of one that nobody runs: what became of it, its\nlatest snapshot, and the states it went through.\n" },
+	{ "pause", VM_CMD_PAUSE,
 	  "usage: vmplat vm pause [NAME]\n\nHalt CPUs and devices; the guest does not see the time pass.\n" },
-	{ "resume", "resume",
+	{ "resume", VM_CMD_RESUME,
 	  "usage: vmplat vm resume [NAME]\n\nLet a paused VM go on.\n" },
-	{ "reset", "reset",
+	{ "reset", VM_CMD_RESET,
 	  "usage: vmplat vm reset [NAME]\n\nAs the reset button: boots the kernel again. What the guest did not write to its\ndisks is lost.\n" },
-	{ "stop", "stop",
+	{ "stop", VM_CMD_STOP,
 	  "usage: vmplat vm stop [NAME] [--guest]\n\nEnd the VM at once, as pulling the plug does. With --guest press its power\nbutton instead and let it shut down.\n", true },
 };
+
+static int show(const char *name, struct json_object **reply)
+{
+	struct json_object *record;
+	int ret = ask_status(name, reply);
+	char why[VMPLAT_ERROR_TEXT];
+
+	if (!ret)
+		return CLI_OK;
+	snprintf(why, sizeof(why), "%s", vm_client_error());
+	record = vm_client_record(name);
+	if (!record)
+		return cli_fail("%s", why);
+	*reply = from_record(record);
+	return CLI_OK;
+}
+
+static int tell(const struct verb *v, const char *name, enum vm_command cmd,
+		struct json_object **reply)
+{
+	struct vm_client *c;
+	int ret;
+
+	if (vm_client_open(&c, name))
+		return cli_fail("cannot %s: %s", v->name, vm_client_error());
+	ret = call(c, vm_command_name(cmd), reply);
+	if (!ret && v->wait && cmd == v->cmd)
+		wait_gone(c);
+	vm_client_close(c);
+	return ret;
+}
 
 static int run_verb(const struct verb *v, int argc, char **argv)
 {
@@ -268,8 +369,8 @@ static int run_verb(const struct verb *v, int argc, char **argv)
 		JSON_OPTION, HELP_OPTION, { "guest", no_argument, NULL, 'g' }, { }
 	};
 	bool json = false, guest = false;
+	struct only o = { .nr = 0 };
 	struct json_object *reply;
-	struct vm_client *c;
 	char name[24];
 	int opt, ret;
 
@@ -285,13 +386,11 @@ static int run_verb(const struct verb *v, int argc, char **argv)
 		else
 			return cli_bad_option(name, opt, argv);
 	}
-	ret = find(name, argc, argv, &c);
+	ret = find(name, argc, argv, &o);
 	if (ret)
 		return ret;
-	ret = call(c, guest ? "powerdown" : v->cmd, &reply);
-	if (!ret && v->wait && !guest)
-		wait_gone(c);
-	vm_client_close(c);
+	ret = !strcmp(v->name, "show") ? show(o.name, &reply)
+				       : tell(v, o.name, guest ? VM_CMD_POWERDOWN : v->cmd, &reply);
 	if (ret)
 		return ret;
 	if (json)
@@ -312,6 +411,9 @@ static int by_name(int argc, char **argv)
 
 int cmd_snapshot(int argc, char **argv);	/* snapshot.c */
 int cmd_vm_device(int argc, char **argv);	/* device.c */
+int cmd_vm_define(int argc, char **argv);	/* run.c */
+int cmd_vm_start(int argc, char **argv);	/* start.c */
+int cmd_vm_forget(int argc, char **argv);	/* start.c */
 
 static const struct cli_command table[] = {
 	{ "list",	"every VM and its state",			vm_list },
@@ -320,6 +422,9 @@ static const struct cli_command table[] = {
 	{ "resume",	"let it go on",					by_name },
 	{ "reset",	"boot it again",				by_name },
 	{ "stop",	"end it",					by_name },
+	{ "define",	"keep what a VM is made of, to be started",	cmd_vm_define },
+	{ "start",	"boot one that is defined, stopped or failed",	cmd_vm_start },
+	{ "forget",	"remove one that nobody runs from the list",	cmd_vm_forget },
 	{ "device",	"plug disks, networks and memory",		cmd_vm_device },
 	{ "snapshot",	"store its memory, state and disks while it runs", cmd_snapshot },
 	{ }

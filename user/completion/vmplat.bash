@@ -59,6 +59,11 @@ _vmplat() {
 		_vmplat_reply "$words"
 		return
 		;;
+	"vm show" | "vm pause" | "vm resume" | "vm reset" | "vm stop" | "vm snapshot" | "vm start" | "vm forget")
+		words=$("$cmd" vm list 2>/dev/null | sed -n '2,$s/^\([[:alnum:]._-]*\)  *[a-z].*/\1/p')
+		[ ${#path[@]} -lt 3 ] && _vmplat_reply "$words"
+		return
+		;;
 	"pci show" | "gpu show" | "claim add" | "claim release")
 		_vmplat_reply "$(_vmplat_functions)"
 		return

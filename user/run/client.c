@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "line.h"
+#include "record.h"
 
 struct vm_client {
 	struct line_io io;
@@ -45,6 +46,27 @@ const char *vm_run_dir(void)
 	return NULL;
 }
 
+/* Nobody listens: its record knows why. */
+static int nobody(const char *dir, const char *name, int err)
+{
+	struct json_object *record = record_read(dir, name);
+	char text[RECORD_WHY + 600];
+	struct vmplat_error e;
+
+	if (record) {
+		record_sentence(record, text, sizeof(text));
+		json_object_put(record);
+		return fail(-ECONNREFUSED, "VM '%s' %s", name, text);
+	}
+	vmplat_error_get(&e);
+	if (e.err == -EBADMSG)
+		return e.err;
+	if (err == ECONNREFUSED)
+		return fail(-err, "VM '%s' is dead: nobody listens on %s/%s.sock; `vmplat vm forget %s` removes it",
+			    name, dir, name, name);
+	return fail(-err, "there is no VM called '%s' in %s; `vmplat vm list` shows what there is", name, dir);
+}
+
 static int connect_to(const char *dir, const char *name)
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
@@ -60,10 +82,8 @@ static int connect_to(const char *dir, const char *name)
 		return fd;
 	err = errno;
 	close(fd);
-	if (err == ENOENT)
-		return fail(-ENOENT, "there is no VM called '%s' in %s; `vmplat vm list` shows what there is", name, dir);
-	if (err == ECONNREFUSED)
-		return fail(-ECONNREFUSED, "the VM '%s' is dead: nobody listens on %s", name, sa.sun_path);
+	if (err == ENOENT || err == ECONNREFUSED)
+		return nobody(dir, name, err);
 	return fail(-err, "%s: %s", sa.sun_path, strerror(err));
 }
 
@@ -198,30 +218,60 @@ int vm_client_call(struct vm_client *c, struct json_object *req,
 	return ret;
 }
 
-static int is_socket_name(const struct dirent *d)
+struct json_object *vm_client_record(const char *name)
 {
-	size_t n = strlen(d->d_name);
+	const char *dir = vm_run_dir();
 
-	return n > 5 && !strcmp(d->d_name + n - 5, ".sock");
+	return dir ? record_read(dir, name) : NULL;
+}
+
+/* its suffix, or NULL */
+static char *suffix_of(char *file)
+{
+	static const char *const suffixes[] = { ".sock", ".life" };
+	size_t n = strlen(file);
+
+	for (int i = 0; i < 2; i++)
+		if (n > 5 && !strcmp(file + n - 5, suffixes[i]))
+			return file + n - 5;
+	return NULL;
+}
+
+static int is_of_vm(const struct dirent *d)
+{
+	return suffix_of((char *)d->d_name) != NULL;
+}
+
+/* by the VM's name, so that its files are neighbours */
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
+	const char *x = (*a)->d_name, *y = (*b)->d_name;
+	size_t n = strlen(x) - 5, m = strlen(y) - 5;
+	int order = strncmp(x, y, n < m ? n : m);
+
+	return order ? order : (n > m) - (n < m);
 }
 
 int vm_client_list(int (*fn)(void *ctx, const char *name), void *ctx)
 {
 	const char *dir = vm_run_dir();
+	const char *before = "";
 	struct dirent **list;
 	int nr, ret = 0;
 
 	if (!dir)
 		return -ENOENT;
-	nr = scandir(dir, &list, is_socket_name, alphasort);
+	nr = scandir(dir, &list, is_of_vm, by_name);
 	if (nr < 0)
 		return errno == ENOENT ? 0 : fail(-errno, "%s: %s", dir, strerror(errno));
 	for (int i = 0; i < nr; i++) {
-		list[i]->d_name[strlen(list[i]->d_name) - 5] = 0;
-		if (!ret)
+		*suffix_of(list[i]->d_name) = 0;
+		if (!ret && strcmp(before, list[i]->d_name))
 			ret = fn(ctx, list[i]->d_name);
-		free(list[i]);
+		before = list[i]->d_name;
 	}
+	while (nr)
+		free(list[--nr]);
 	free(list);
 	return ret;
 }

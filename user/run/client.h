@@ -29,7 +29,11 @@ static inline const char *vm_client_error(void)
  */
 const char *vm_run_dir(void);
 
-/** vm_client_open - -ENOENT: no VM of that name; -ECONNREFUSED: it is dead */
+/**
+ * vm_client_open - -ENOENT: no VM of that name; -ECONNREFUSED: there is, but nobody runs it
+ *
+ * The sentence says what became of it, and what can be done.
+ */
 int vm_client_open(struct vm_client **c, const char *name);
 void vm_client_close(struct vm_client *c);
 int vm_client_fd(const struct vm_client *c);
@@ -56,7 +60,14 @@ int vm_client_call(struct vm_client *c, struct json_object *req,
 		   const int *fds, size_t nr_fds, struct json_object **reply,
 		   int *out_fds, size_t *nr_out_fds);
 
-/** vm_client_list - call @fn for every *.sock, live or not; NULL-safe order by name */
+/**
+ * vm_client_record - what is known of a VM that does not answer, see record.h; to be put
+ *
+ * NULL with vm_client_error(): nothing.
+ */
+struct json_object *vm_client_record(const char *name);
+
+/** vm_client_list - call @fn for every VM that has a socket or a record, by name */
 int vm_client_list(int (*fn)(void *ctx, const char *name), void *ctx);
 
 #endif

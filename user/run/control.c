@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -21,6 +20,7 @@
 #include "client.h"
 #include "devices.h"
 #include "line.h"
+#include "record.h"
 #include "snapshot.h"
 #include "vm_priv.h"
 
@@ -30,6 +30,9 @@ struct client {
 	struct line_io io;		/* fd -1: free */
 	struct snapshot *snap;		/* made on this connection */
 	bool waiting;			/* its request is not decided yet: no other is read */
+	struct json_object *queued;	/* it waits for another state of the VM, or NULL */
+	int queued_fds[LINE_FDS_MAX];	/* what came with it */
+	size_t nr_queued_fds;
 };
 
 struct control {
@@ -56,6 +59,7 @@ struct request {
 	size_t nr_in;
 	int out[SNAPSHOT_FDS];		/* to send beside the reply; borrowed */
 	size_t nr_out;
+	bool wait;			/* not for the state the VM is in, but for another */
 	char why[512];
 };
 
@@ -113,7 +117,7 @@ static int do_reset(struct request *r)
 
 static int do_stop(struct request *r)
 {
-	vm_request(r->control->vm, VM_REQ_POWEROFF);
+	vm_end(r->control->vm, "`vmplat vm stop`");
 	return 0;
 }
 
@@ -160,20 +164,34 @@ static int do_snapshot_abort(struct request *r)
 	return do_snapshot_end(r, false);
 }
 
+static void dump(struct vm *vm, bool running)
+{
+	if (running)
+		vm_halt(vm);
+	for (unsigned int i = 0; i < vm->nr_vcpus; i++)
+		arch_vcpu_dump(&vm->vcpus[i]);
+	if (running)
+		vm_unhalt(vm);
+}
+
 /* for the developer: every vCPU's registers, on the VM's standard error */
 static int do_dump(struct request *r)
 {
 	struct vm *vm = r->control->vm;
+	int ret;
 
-	pthread_mutex_lock(&vm->op);
-	if (vm_status(vm) == VM_RUNNING) {
-		vm_halt(vm);
-		for (unsigned int i = 0; i < vm->nr_vcpus; i++)
-			arch_vcpu_dump(&vm->vcpus[i]);
-		vm_unhalt(vm);
+	if (vm->qemu) {
+		snprintf(r->why, sizeof(r->why), "QEMU runs this VM: its registers are QEMU's");
+		return -EOPNOTSUPP;
 	}
+	pthread_mutex_lock(&vm->op);
+	ret = vm_admit(vm, VM_CMD_DUMP);
+	if (!ret)
+		dump(vm, vm_status(vm) == VM_RUNNING);
 	pthread_mutex_unlock(&vm->op);
-	return 0;
+	if (ret)
+		vm_last_error(vm, r->why, sizeof(r->why));
+	return ret;
 }
 
 static int do_device_add(struct request *r)
@@ -202,42 +220,64 @@ static int do_device_list(struct request *r)
 	return 0;
 }
 
-static const struct {
-	const char *name;
-	int (*fn)(struct request *r);
-} commands[] = {
-	{ "status", do_status },
-	{ "pause", do_pause },
-	{ "resume", do_resume },
-	{ "reset", do_reset },
-	{ "stop", do_stop },
-	{ "quit", do_stop },
-	{ "powerdown", do_powerdown },
-	{ "dump", do_dump },
-	{ "snapshot", do_snapshot },
-	{ "snapshot-commit", do_snapshot_commit },
-	{ "snapshot-abort", do_snapshot_abort },
-	{ "device-add", do_device_add },
-	{ "device-remove", do_device_remove },
-	{ "device-list", do_device_list },
+/* Those that are not here are for what nobody runs. */
+static int (*const commands[VM_NR_COMMANDS])(struct request *r) = {
+	[VM_CMD_STATUS] = do_status,
+	[VM_CMD_PAUSE] = do_pause,
+	[VM_CMD_RESUME] = do_resume,
+	[VM_CMD_RESET] = do_reset,
+	[VM_CMD_STOP] = do_stop,
+	[VM_CMD_POWERDOWN] = do_powerdown,
+	[VM_CMD_DUMP] = do_dump,
+	[VM_CMD_SNAPSHOT] = do_snapshot,
+	[VM_CMD_SNAPSHOT_COMMIT] = do_snapshot_commit,
+	[VM_CMD_SNAPSHOT_ABORT] = do_snapshot_abort,
+	[VM_CMD_DEVICE_ADD] = do_device_add,
+	[VM_CMD_DEVICE_REMOVE] = do_device_remove,
+	[VM_CMD_DEVICE_LIST] = do_device_list,
 };
 
-static int dispatch(struct request *r)
+static int find_command(struct request *r, enum vm_command *cmd)
 {
 	struct json_object *v;
-	const char *cmd;
 
 	if (!json_object_object_get_ex(r->msg, "cmd", &v) ||
 	    !json_object_is_type(v, json_type_string)) {
 		snprintf(r->why, sizeof(r->why), "the request has no \"cmd\"");
 		return -EINVAL;
 	}
-	cmd = json_object_get_string(v);
-	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-		if (!strcmp(commands[i].name, cmd))
-			return commands[i].fn(r);
-	snprintf(r->why, sizeof(r->why), "'%.40s' is no command", cmd);
+	if (vm_command_parse(cmd, json_object_get_string(v)))
+		return 0;
+	snprintf(r->why, sizeof(r->why), "'%.40s' is no command", json_object_get_string(v));
 	return -ENOSYS;
+}
+
+/*
+ * What the table of the VM's life says. Commands ask it again under the operation lock:
+ * the console may have been faster.
+ */
+static int dispatch(struct request *r)
+{
+	enum vm_status s = vm_status(r->control->vm);
+	char text[VM_REFUSAL_TEXT];
+	enum vm_command cmd;
+	int ret = find_command(r, &cmd);
+
+	if (ret)
+		return ret;
+	switch (vm_answer(s, cmd)) {
+	case VM_DO:
+		if (commands[cmd])
+			return commands[cmd](r);
+		snprintf(r->why, sizeof(r->why), "its process is about to end; try again");
+		return -EBUSY;
+	case VM_WAIT:
+		r->wait = true;
+		return -EINPROGRESS;
+	default:
+		snprintf(r->why, sizeof(r->why), "%s", vm_refusal(s, cmd, text));
+		return -EINVAL;
+	}
 }
 
 /* makes @reply what the outcome is */
@@ -258,39 +298,81 @@ static struct json_object *verdict(struct json_object *reply, int err, const cha
 	return reply;
 }
 
-/* false: the connection is of no more use */
-static bool answer(struct control *c, struct client *cl, struct json_object *msg)
+static void close_fds(int *fds, size_t nr)
 {
-	struct request r = { .control = c, .client = cl, .msg = msg };
+	for (size_t i = 0; i < nr; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+/* keeps the request and what came with it */
+static void queue(struct client *cl, struct request *r)
+{
+	cl->queued = json_object_get(r->msg);
+	memcpy(cl->queued_fds, r->in, r->nr_in * sizeof(int));
+	cl->nr_queued_fds = r->nr_in;
+}
+
+/* false: the connection is of no more use */
+static bool answer(struct request *r)
+{
+	struct client *cl = r->client;
 	int ret;
 
-	r.nr_in = line_take_fds(&cl->io, r.in);
-	r.reply = json_object_new_object();
-	ret = dispatch(&r);
-	for (size_t i = 0; i < r.nr_in; i++)
-		if (r.in[i] >= 0)
-			close(r.in[i]);
+	r->reply = json_object_new_object();
+	ret = dispatch(r);
+	if (r->wait)
+		queue(cl, r);
+	else
+		close_fds(r->in, r->nr_in);
 	if (ret == -EINPROGRESS) {
 		cl->waiting = true;
-		json_object_put(r.reply);
+		json_object_put(r->reply);
 		return true;
 	}
 	if (ret)
-		r.nr_out = 0;
-	r.reply = verdict(r.reply, ret, r.why);
-	ret = line_send(&cl->io, r.reply, r.out, r.nr_out);
-	json_object_put(r.reply);
+		r->nr_out = 0;
+	r->reply = verdict(r->reply, ret, r->why);
+	ret = line_send(&cl->io, r->reply, r->out, r->nr_out);
+	json_object_put(r->reply);
 	if (!ret && cl->snap)
 		snapshot_sent(cl->snap);
 	return !ret;
+}
+
+static bool answer_new(struct control *c, struct client *cl, struct json_object *msg)
+{
+	struct request r = { .control = c, .client = cl, .msg = msg };
+
+	r.nr_in = line_take_fds(&cl->io, r.in);
+	return answer(&r);
+}
+
+/* the VM is in another state, perhaps: ask again */
+static bool answer_queued(struct control *c, struct client *cl)
+{
+	struct request r = { .control = c, .client = cl, .msg = cl->queued };
+	bool keep;
+
+	memcpy(r.in, cl->queued_fds, cl->nr_queued_fds * sizeof(int));
+	r.nr_in = cl->nr_queued_fds;
+	cl->queued = NULL;
+	cl->waiting = false;
+	keep = answer(&r);
+	json_object_put(r.msg);
+	return keep;
 }
 
 /* ---- the thread ------------------------------------------------------------------- */
 
 static void client_drop(struct control *c, struct client *cl)
 {
-	if (cl->waiting)
+	if (cl->queued)
+		close_fds(cl->queued_fds, cl->nr_queued_fds);
+	else if (cl->waiting)
 		devices_forget(c->vm, cl);
+	json_object_put(cl->queued);
+	cl->queued = NULL;
 	cl->waiting = false;
 	snapshot_free(cl->snap);
 	cl->snap = NULL;
@@ -320,7 +402,7 @@ static void client_event(struct control *c, struct client *cl)
 	do {
 		ret = line_recv(&cl->io, &msg);
 		if (ret == 1) {
-			keep = answer(c, cl, msg);
+			keep = answer_new(c, cl, msg);
 			json_object_put(msg);
 		} else if (ret < 0) {
 			keep = false;
@@ -364,6 +446,31 @@ static void client_accept(struct control *c)
 	close(fd);
 }
 
+static void answer_all_queued(struct control *c)
+{
+	for (int i = 0; i < CLIENTS_MAX; i++)
+		if (c->clients[i].queued && !answer_queued(c, &c->clients[i]))
+			client_drop(c, &c->clients[i]);
+}
+
+/* Until the VM runs its devices are the main thread's, which holds no lock. */
+static bool is_up(struct control *c)
+{
+	enum vm_status s = vm_status(c->vm);
+
+	return s != VM_STARTING && s != VM_RESTORING;
+}
+
+static void look_at_devices(struct control *c, bool look)
+{
+	eventfd_t n;
+
+	if (!is_up(c))
+		eventfd_read(c->vm->changed_fd, &n);
+	else if (look || !devices_timeout_ms(c->vm))
+		devices_poll(c->vm, on_decided);
+}
+
 static void *control_main(void *arg)
 {
 	struct control *c = arg;
@@ -379,16 +486,19 @@ static void *control_main(void *arg)
 				.fd = c->clients[i].io.fd,
 				.events = c->clients[i].waiting ? 0 : POLLIN,
 			};
-		ready = poll(p, CLIENTS_MAX + 3, devices_timeout_ms(c->vm));
+		ready = poll(p, CLIENTS_MAX + 3, is_up(c) ? devices_timeout_ms(c->vm) : -1);
 		if (ready < 0)
 			continue;
-		if (p[0].revents)
+		/* what still waits learns what the VM has come to */
+		if (p[0].revents) {
+			answer_all_queued(c);
 			return NULL;
+		}
 		for (int i = 0; i < CLIENTS_MAX; i++)
 			if (p[i + 3].revents)
 				client_look(c, &c->clients[i], p[i + 3].revents);
-		if (p[2].revents || !ready || !devices_timeout_ms(c->vm))
-			devices_poll(c->vm, on_decided);
+		look_at_devices(c, p[2].revents || !ready);
+		answer_all_queued(c);
 		for (int i = 0; i < CLIENTS_MAX; i++)
 			client_backlog(c, &c->clients[i]);
 		if (p[1].revents)
@@ -397,34 +507,6 @@ static void *control_main(void *arg)
 }
 
 /* ---- the socket ------------------------------------------------------------------- */
-
-/*
- * The lock file says who owns the name: held by the living, dropped by the kernel
- * with the dead, so that two starts cannot both find the same socket stale.
- */
-static int take_name(struct control *c, const char *dir, const char *name,
-		     char *err, size_t err_bytes)
-{
-	char path[160];
-
-	if (mkdir(dir, 0700) && errno != EEXIST) {
-		snprintf(err, err_bytes, "%s: %s; VMPLAT_RUN_DIR names another directory for control sockets",
-			 dir, strerror(errno));
-		return -errno;
-	}
-	snprintf(path, sizeof(path), "%s/%s.lock", dir, name);
-	c->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (c->lock_fd < 0) {
-		snprintf(err, err_bytes, "%s: %s", path, strerror(errno));
-		return -errno;
-	}
-	if (flock(c->lock_fd, LOCK_EX | LOCK_NB)) {
-		snprintf(err, err_bytes, "a VM called '%s' is running already; give this one another --name",
-			 name);
-		return -EADDRINUSE;
-	}
-	return 0;
-}
 
 static int listen_on(struct control *c, const char *dir, const char *name,
 		     char *err, size_t err_bytes)
@@ -467,7 +549,8 @@ int control_new(struct control **out, const char *name, char *err, size_t err_by
 	c->stop_fd = eventfd(0, EFD_CLOEXEC);
 	for (int i = 0; i < CLIENTS_MAX; i++)
 		c->clients[i].io.fd = -1;
-	ret = take_name(c, dir, name, err, err_bytes);
+	c->lock_fd = name_lock(dir, name, err, err_bytes);
+	ret = c->lock_fd < 0 ? c->lock_fd : 0;
 	if (!ret)
 		ret = listen_on(c, dir, name, err, err_bytes);
 	if (ret) {

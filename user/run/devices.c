@@ -700,16 +700,6 @@ static int look_for(struct vm *vm, const struct wish *w, struct json_object *rep
 	return 0;
 }
 
-static int must_run(struct vm *vm)
-{
-	enum vm_status s = vm_status(vm);
-
-	if (s == VM_RUNNING)
-		return 0;
-	return vm_error(vm, -EINVAL, "the VM is %s: its guest cannot answer%s", vm_status_name(s),
-			s == VM_PAUSED ? "; resume it first" : "");
-}
-
 static unsigned int free_dimm_slot(const struct vm *vm)
 {
 	unsigned int n = 0;
@@ -790,7 +780,7 @@ int devices_add(struct vm *vm, struct json_object *req, void *waiter, struct jso
 	if (!ret)
 		ret = look_for(vm, &w, reply);
 	if (ret > 0)
-		ret = must_run(vm) ?: 1;
+		ret = vm_admit(vm, VM_CMD_DEVICE_ADD) ?: 1;
 	pthread_mutex_unlock(&vm->op);
 	/* may take its time, and concerns nobody else */
 	if (ret > 0 && w.kind == PLUG_BLK)
@@ -799,7 +789,7 @@ int devices_add(struct vm *vm, struct json_object *req, void *waiter, struct jso
 		ret = open_net(vm, &w.net, &w.ends) ?: 1;
 	if (ret > 0) {
 		pthread_mutex_lock(&vm->op);
-		ret = must_run(vm);
+		ret = vm_admit(vm, VM_CMD_DEVICE_ADD);
 		if (!ret)
 			ret = add_locked(vm, &w, waiter);
 		pthread_mutex_unlock(&vm->op);
@@ -835,7 +825,7 @@ int devices_remove(struct vm *vm, struct json_object *req, void *waiter)
 	if (ret)
 		return ret;
 	pthread_mutex_lock(&vm->op);
-	ret = must_run(vm);
+	ret = vm_admit(vm, VM_CMD_DEVICE_REMOVE);
 	if (!ret)
 		ret = remove_locked(vm, json_object_get_string(v), timeout_ms, waiter);
 	pthread_mutex_unlock(&vm->op);

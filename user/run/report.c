@@ -8,12 +8,6 @@
  */
 #include "vm_priv.h"
 
-static const uint32_t states[] = {
-	[VM_CREATED] = VMPLAT_VM_STATE_STARTING, [VM_RUNNING] = VMPLAT_VM_STATE_RUNNING,
-	[VM_PAUSED] = VMPLAT_VM_STATE_PAUSED, [VM_SNAPSHOTTING] = VMPLAT_VM_STATE_SNAPSHOTTING,
-	[VM_STOPPED] = VMPLAT_VM_STATE_STOPPED, [VM_FAILED] = VMPLAT_VM_STATE_FAILED,
-};
-
 /* 0 or -errno with the library's sentence */
 static int list_ids(struct vm *vm, uint64_t ids[VM_MEMORIES_MAX], size_t *nr)
 {
@@ -33,39 +27,28 @@ static void unheard(struct vm *vm, int ret)
 	vm->report_failed = ret;
 }
 
-void report_begin(struct vm *vm, bool restoring)
+static int begin(struct vm *vm, enum vm_status s)
 {
 	uint64_t ids[VM_MEMORIES_MAX];
 	size_t nr;
-	int ret;
+	int ret = list_ids(vm, ids, &nr);
 
-	if (!vm->dev)
-		return;
-	ret = list_ids(vm, ids, &nr);
-	if (!ret)
-		ret = vmplat_report_new(&vm->report, vm->dev, vm->cfg.name,
-					restoring ? VMPLAT_VM_STATE_RESTORING
-						  : VMPLAT_VM_STATE_STARTING, ids, nr);
-	unheard(vm, ret);
+	return ret ? ret : vmplat_report_new(&vm->report, vm->dev, vm->cfg.name, vm_status_event(s),
+					     ids, nr);
 }
 
-void report_status(struct vm *vm)
+void report_status(struct vm *vm, enum vm_status s)
 {
-	enum vm_status s = vm_status(vm);
 	char why[VMPLAT_ERROR_TEXT];
 
-	if (!vm->report)
-		return;
-	if (s == VM_FAILED)
+	if (s == VM_STARTING || s == VM_RESTORING) {
+		if (vm->dev)
+			unheard(vm, begin(vm, s));
+	} else if (vm->report && s == VM_FAILED) {
 		unheard(vm, vmplat_report_failed(vm->report, vm_last_error(vm, why, sizeof(why))));
-	else
-		unheard(vm, vmplat_report_state(vm->report, states[s]));
-}
-
-void report_stopping(struct vm *vm)
-{
-	if (vm->report)
-		unheard(vm, vmplat_report_state(vm->report, VMPLAT_VM_STATE_STOPPING));
+	} else if (vm->report) {
+		unheard(vm, vmplat_report_state(vm->report, vm_status_event(s)));
+	}
 }
 
 void report_memories(struct vm *vm)

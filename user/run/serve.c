@@ -15,14 +15,17 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "client.h"
 #include "console.h"
 #include "control.h"
+#include "record.h"
 #include "vm_priv.h"
 
 struct serve {
 	struct vm *vm;
 	struct console *console;
 	struct control *control;
+	struct record *record;
 	int signal_fd;
 	int ready_fd;		/* the parent waits here, -1 if there is none */
 	int ret;
@@ -104,7 +107,7 @@ static void console_event(struct serve *s)
 	n = console_read(s->console, buf, vm_input_room(s->vm), &key);
 	vm_input(s->vm, buf, n);
 	if (key == CONSOLE_QUIT)
-		vm_request(s->vm, VM_REQ_POWEROFF);
+		vm_end(s->vm, "Ctrl-A x on the console");
 	if (key == CONSOLE_PAUSE && vm_pause(s->vm))
 		vm_resume(s->vm);
 }
@@ -121,7 +124,9 @@ static bool requests(struct serve *s)
 		vm_stop(vm, VM_FAILED);
 		return false;
 	}
-	if (r & VM_REQ_POWEROFF || (r & VM_REQ_RESET && vm->cfg.no_reboot)) {
+	if (r & VM_REQ_RESET && vm->cfg.no_reboot)
+		vm_end(vm, "the guest asked for a reset, and --no-reboot");
+	if (atomic_load(&vm->requests) & VM_REQ_POWEROFF) {
 		vm_stop(vm, VM_STOPPED);
 		return false;
 	}
@@ -140,6 +145,11 @@ static void drain(int fd)
 
 	if (read(fd, &n, sizeof(n)) < 0)
 		return;		/* somebody else took it */
+}
+
+static const char *signal_reason(uint32_t signo)
+{
+	return signo == SIGTERM ? "SIGTERM" : signo == SIGINT ? "SIGINT" : "SIGHUP";
 }
 
 static void loop(struct serve *s)
@@ -162,7 +172,7 @@ static void loop(struct serve *s)
 				return;
 		}
 		if (p[1].revents && read(s->signal_fd, &si, sizeof(si)) == sizeof(si))
-			vm_request(s->vm, VM_REQ_POWEROFF);
+			vm_end(s->vm, signal_reason(si.ssi_signo));
 		if (p[2].revents)
 			console_event(s);
 	}
@@ -193,11 +203,23 @@ static void block_signals(struct serve *s)
 	signal(SIGPIPE, SIG_IGN);
 }
 
+/* the name, and what is known under it from now on */
+static int take_name(struct serve *s, const struct vm_config *cfg, const struct serve_opts *o)
+{
+	int ret = control_new(&s->control, cfg->name, s->why, sizeof(s->why));
+
+	return ret ? ret : record_begin(&s->record, vm_run_dir(), cfg, o->console,
+					o->prepare ? VM_RESTORING : VM_STARTING, s->why, sizeof(s->why));
+}
+
+/*
+ * The control thread answers before there is a guest. A restore forks beside it, which is
+ * safe: until the VM runs that thread takes no lock that the child would need.
+ */
 static int bring_up(struct serve *s, struct vm_config *cfg, const struct serve_opts *o)
 {
-	int ret;
+	int ret = take_name(s, cfg, o);
 
-	ret = control_new(&s->control, cfg->name, s->why, sizeof(s->why));
 	if (ret)
 		return ret;
 	ret = console_open(&s->console, o->console);
@@ -208,18 +230,38 @@ static int bring_up(struct serve *s, struct vm_config *cfg, const struct serve_o
 	ret = vm_new(&s->vm, cfg, s->why, sizeof(s->why));
 	if (ret)
 		return ret;
+	s->vm->record = s->record;
 	s->vm->console_output = console_write;
 	s->vm->console_ctx = s->console;
 	vm_on_input_room(s->vm, on_room, s->vm);
-	report_begin(s->vm, o->prepare);
-	ret = o->prepare ? o->prepare(s->vm, o->ctx) : vm_boot(s->vm);
+	vm_begin(s->vm, record_now(s->record));
+	ret = control_start(s->control, s->vm);
+	if (!ret)
+		ret = o->prepare ? o->prepare(s->vm, o->ctx) : vm_boot(s->vm);
 	if (!ret)
 		ret = vm_start(s->vm, o->paused);
-	if (!ret)
-		ret = control_start(s->control, s->vm);
 	if (ret)
 		vm_last_error(s->vm, s->why, sizeof(s->why));
 	return ret;
+}
+
+/* Its record says how it ended, before its name is free. */
+static void conclude(struct serve *s, const struct serve_opts *o)
+{
+	bool told = !o->detach || s->ready_fd >= 0;	/* who started it learns how */
+
+	if (s->vm) {
+		vm_stop(s->vm, s->ret ? VM_FAILED : VM_STOPPED);
+		if (o->finish)
+			o->finish(s->vm, o->ctx);
+	}
+	if (s->record && s->ret)
+		record_state(s->record, VM_FAILED, s->why);
+	if (s->record && o->forget && (told || record_now(s->record) == VM_STOPPED))
+		record_remove(s->record);
+	control_free(s->control);
+	vm_free(s->vm);
+	record_free(s->record);
 }
 
 int serve_vm(struct vm_config *cfg, const struct serve_opts *o, char *err, size_t err_bytes)
@@ -243,13 +285,7 @@ int serve_vm(struct vm_config *cfg, const struct serve_opts *o, char *err, size_
 		loop(&s);
 	}
 	console_close(s.console);
-	if (s.vm) {
-		vm_stop(s.vm, s.ret ? VM_FAILED : VM_STOPPED);
-		if (o->finish)
-			o->finish(s.vm, o->ctx);
-	}
-	control_free(s.control);
-	vm_free(s.vm);
+	conclude(&s, o);
 	vm_config_free(cfg);
 	if (s.signal_fd >= 0)
 		close(s.signal_fd);

@@ -14,6 +14,7 @@ struct serve_opts {
 	const char *console;	/* see console_open() */
 	bool detach;		/* go on in the background once the VM runs */
 	bool paused;		/* start it, but do not let it run */
+	bool forget;		/* when it ends, and somebody was told or it was in order, keep no record */
 	/*
 	 * Between the VM's making and its first instruction: instead of loading
 	 * a kernel. After a failure vm_error() has the sentence. May be NULL.

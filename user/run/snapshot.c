@@ -5,7 +5,8 @@
  *   client                                runner
  *   {"cmd":"snapshot",                    park vCPUs, quiesce devices
  *    "base":HEX?, "side_bytes":N?,        freeze memory and disks
- *    "block":bool?}                       save state, resume
+ *    "block":bool?,                       save state, resume
+ *    "name":?, "id":?, "store":?}         (these for whoever asks what became of it)
  *   + a writable fd per writable disk
  *                                         {"ok":true,"pause_ns":,"freeze_ns":,
  *                                          "mem_bytes":,"base":HEX|null,
@@ -41,6 +42,7 @@
 #include "devices.h"
 #include "line.h"
 #include "qemu.h"
+#include "record.h"
 #include "vm_priv.h"
 
 #define QEMU_POLL_US	20000
@@ -57,6 +59,8 @@ struct snapshot_disk {
 struct snapshot {
 	struct vm *vm;
 	int conn;
+	struct json_object *label;	/* by which the client knows it, or NULL */
+	bool recorded;			/* the VM's record tells of it */
 	struct vmplat_view *view;	/* until it is sent */
 	int state_fd;
 	size_t state_bytes;
@@ -119,6 +123,18 @@ struct json_object *snapshot_id_json(const uint8_t id[16], char hex[33])
 	return json_object_new_string(hex);
 }
 
+static struct json_object *parse_label(struct json_object *req)
+{
+	static const char *const keys[] = { "name", "id", "store" };
+	struct json_object *label = json_object_new_object(), *v;
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (json_object_object_get_ex(req, keys[i], &v) &&
+		    json_object_is_type(v, json_type_string))
+			json_object_object_add(label, keys[i], json_object_get(v));
+	return label;
+}
+
 static int parse_request(struct snapshot *s, struct json_object *req, char *why, size_t n)
 {
 	struct json_object *v;
@@ -138,6 +154,7 @@ static int parse_request(struct snapshot *s, struct json_object *req, char *why,
 		s->side_bytes = (uint64_t)json_object_get_int64(v);
 	if (json_object_object_get_ex(req, "block", &v) && json_object_get_boolean(v))
 		s->flags |= VMPLAT_VIEW_F_BLOCK;
+	s->label = parse_label(req);
 	return 0;
 }
 
@@ -291,13 +308,12 @@ static int instant(struct snapshot *s)
 	int ret;
 
 	pthread_mutex_lock(&vm->op);
-	was = vm_status(vm);
-	if (was != VM_RUNNING && was != VM_PAUSED) {
-		ret = vm_error(vm, -EINVAL, "no snapshot: the VM is %s", vm_status_name(was));
+	ret = vm_admit(vm, VM_CMD_SNAPSHOT);
+	if (ret)
 		goto unlock;
-	}
-	vm_set_status(vm, VM_SNAPSHOTTING);
-	report_status(vm);
+	was = vm_status(vm);
+	s->recorded = record_snapshot(vm->record, s->label);
+	vm_enter(vm, VM_SNAPSHOTTING);
 	begin = vmplat_now_ns();
 	if (was == VM_RUNNING)
 		vm_halt(vm);
@@ -309,11 +325,10 @@ static int instant(struct snapshot *s)
 		ret = vm->qemu ? save_state(s, &w) : freeze_disks(s);
 	if (!ret)
 		ret = vm->qemu ? freeze_disks(s) : save_state(s, &w);
-	vm_set_status(vm, was);
 	if (was == VM_RUNNING)
 		vm_unhalt(vm);
 	s->pause_ns = was == VM_RUNNING ? vmplat_now_ns() - begin : 0;
-	report_status(vm);
+	vm_enter(vm, was);
 	if (!ret) {
 		s->config = vm_config_to_json(&vm->cfg);
 		ret = write_state(s, &w);
@@ -541,6 +556,9 @@ int snapshot_commit(struct snapshot *s, char *why, size_t why_bytes)
 		}
 		s->disks[i].view = NULL;
 	}
+	if (s->recorded)
+		record_snapshot_end(s->vm->record, true);
+	s->recorded = false;
 	return 0;
 }
 
@@ -558,7 +576,10 @@ void snapshot_free(struct snapshot *s)
 		if (s->disks[i].fd >= 0)
 			close(s->disks[i].fd);
 	}
+	if (s->recorded)
+		record_snapshot_end(s->vm->record, false);
 	vmplat_view_close(s->view);
+	json_object_put(s->label);
 	json_object_put(s->config);
 	if (s->state_fd >= 0)
 		close(s->state_fd);

@@ -19,6 +19,7 @@
 #include "hotplug.h"
 #include "pci.h"
 #include "qemu.h"
+#include "record.h"
 #include "serial.h"
 #include "virtio_rng.h"
 
@@ -59,17 +60,6 @@ void vm_notice(struct vm *vm, const char *fmt, ...)
 	fprintf(stderr, "vmplat: %s: %s\r\n", vm->cfg.name, text);
 }
 
-const char *vm_status_name(enum vm_status s)
-{
-	static const char *const names[] = {
-		[VM_CREATED] = "created", [VM_RUNNING] = "running",
-		[VM_PAUSED] = "paused", [VM_SNAPSHOTTING] = "snapshotting",
-		[VM_STOPPED] = "stopped", [VM_FAILED] = "failed",
-	};
-
-	return names[s];
-}
-
 enum vm_status vm_status(struct vm *vm)
 {
 	enum vm_status s;
@@ -80,13 +70,65 @@ enum vm_status vm_status(struct vm *vm)
 	return s;
 }
 
-void vm_set_status(struct vm *vm, enum vm_status s)
+/* ---- from state to state --------------------------------------------------- */
+
+void (*vm_on_step)(struct vm *vm, enum vm_status to, enum vm_step step);
+
+static void step(struct vm *vm, enum vm_status to, enum vm_step which)
 {
+	if (vm_on_step)
+		vm_on_step(vm, to, which);
+}
+
+/* why it is in state @s; NULL: that needs no reason */
+static const char *reason(struct vm *vm, enum vm_status s, char *buf, size_t bytes)
+{
+	const char *why = atomic_load(&vm->end_why);
+
+	if (s == VM_FAILED)
+		return vm_last_error(vm, buf, bytes);
+	return s != VM_STOPPED ? NULL : why ? why : "the guest ended it";
+}
+
+static void record(struct vm *vm, enum vm_status to)
+{
+	char buf[VMPLAT_ERROR_TEXT];
+	int ret = record_state(vm->record, to, reason(vm, to, buf, sizeof(buf)));
+
+	if (ret && !vm->record_failed)
+		vm_notice(vm, "what this VM does is not recorded: %s", strerror(-ret));
+	vm->record_failed = ret;
+}
+
+void vm_enter(struct vm *vm, enum vm_status to)
+{
+	enum vm_status from = vm_status(vm);
+
+	if (from == to)
+		return;
+	if (!vm_may_become(from, to))
+		vm_notice(vm, "this is a bug: it was %s, and is %s", vm_status_name(from),
+			  vm_status_name(to));
 	pthread_mutex_lock(&vm->run_lock);
-	vm->status = s;
+	vm->status = to;
 	pthread_cond_broadcast(&vm->run_cond);
 	pthread_mutex_unlock(&vm->run_lock);
+	step(vm, to, VM_STEP_DECIDED);
+	record(vm, to);
+	step(vm, to, VM_STEP_RECORDED);
+	report_status(vm, to);
+	vm_device_changed(vm);		/* requests wait for another state */
+	step(vm, to, VM_STEP_TOLD);
 }
+
+void vm_begin(struct vm *vm, enum vm_status s)
+{
+	pthread_mutex_lock(&vm->op);
+	vm_enter(vm, s);
+	pthread_mutex_unlock(&vm->op);
+}
+
+/* ---- requests ---------------------------------------------------------------- */
 
 void vm_request(struct vm *vm, enum vm_request what)
 {
@@ -95,6 +137,14 @@ void vm_request(struct vm *vm, enum vm_request what)
 	atomic_fetch_or(&vm->requests, (unsigned int)what);
 	if (write(vm->event_fd, &one, sizeof(one)) < 0)
 		abort();	/* an eventfd takes a one unless it is full of them */
+}
+
+void vm_end(struct vm *vm, const char *why)
+{
+	const char *none = NULL;
+
+	atomic_compare_exchange_strong(&vm->end_why, &none, why);
+	vm_request(vm, VM_REQ_POWEROFF);
 }
 
 /* ---- buses and devices --------------------------------------------------- */
@@ -436,20 +486,10 @@ int vm_start(struct vm *vm, bool paused)
 	if (!ret) {
 		if (!paused)
 			vm_unhalt(vm);
-		vm_set_status(vm, paused ? VM_PAUSED : VM_RUNNING);
-		report_status(vm);
+		vm_enter(vm, paused ? VM_PAUSED : VM_RUNNING);
 	}
 	pthread_mutex_unlock(&vm->op);
 	return ret;
-}
-
-static int need_status(struct vm *vm, enum vm_status want, const char *verb)
-{
-	enum vm_status s = vm_status(vm);
-
-	if (s == want)
-		return 0;
-	return vm_error(vm, -EINVAL, "cannot %s: it is %s", verb, vm_status_name(s));
 }
 
 int vm_pause(struct vm *vm)
@@ -457,13 +497,12 @@ int vm_pause(struct vm *vm)
 	int ret;
 
 	pthread_mutex_lock(&vm->op);
-	ret = need_status(vm, VM_RUNNING, "pause");
+	ret = vm_admit(vm, VM_CMD_PAUSE);
 	if (!ret) {
 		vm_halt(vm);
 		if (!vm->qemu)
 			arch_pause_clock(vm);
-		vm_set_status(vm, VM_PAUSED);
-		report_status(vm);
+		vm_enter(vm, VM_PAUSED);
 	}
 	pthread_mutex_unlock(&vm->op);
 	return ret;
@@ -474,13 +513,12 @@ int vm_resume(struct vm *vm)
 	int ret;
 
 	pthread_mutex_lock(&vm->op);
-	ret = need_status(vm, VM_PAUSED, "resume");
+	ret = vm_admit(vm, VM_CMD_RESUME);
 	if (!ret) {
 		if (!vm->qemu)
 			arch_resume_clock(vm);
-		vm_set_status(vm, VM_RUNNING);
 		vm_unhalt(vm);
-		report_status(vm);
+		vm_enter(vm, VM_RUNNING);
 	}
 	pthread_mutex_unlock(&vm->op);
 	return ret;
@@ -488,12 +526,13 @@ int vm_resume(struct vm *vm)
 
 int vm_powerdown(struct vm *vm)
 {
-	int ret = 0;
+	int ret;
 
 	pthread_mutex_lock(&vm->op);
-	if (vm->qemu)
+	ret = vm_admit(vm, VM_CMD_POWERDOWN);
+	if (!ret && vm->qemu)
 		ret = qemu_powerdown(vm);
-	else
+	else if (!ret)
 		power_button(vm);
 	pthread_mutex_unlock(&vm->op);
 	return ret;
@@ -524,30 +563,11 @@ void vm_on_input_room(struct vm *vm, void (*fn)(void *ctx), void *ctx)
 
 /* ---- resetting and ending -------------------------------------------------- */
 
-static int reset_qemu(struct vm *vm)
-{
-	int ret = qemu_reset(vm);
-
-	if (!ret)
-		vm_set_status(vm, VM_RUNNING);
-	report_status(vm);
-	return ret;
-}
-
-/* back to power-on; a request that led here is forgotten */
-int vm_reset(struct vm *vm)
+/* everything in its power-on state, halted */
+static int reset_kvm(struct vm *vm)
 {
 	int ret;
 
-	pthread_mutex_lock(&vm->op);
-	if (vm->quit) {
-		ret = vm_error(vm, -EINVAL, "cannot reset: it has stopped");
-		goto out;
-	}
-	if (vm->qemu) {
-		ret = reset_qemu(vm);
-		goto out;
-	}
 	vm_halt(vm);
 	devices_reset(vm);
 	for (struct vm_device *d = vm->devices; d; d = d->next)
@@ -558,14 +578,26 @@ int vm_reset(struct vm *vm)
 		ret = vm_boot(vm);
 	atomic_fetch_and(&vm->requests, ~(unsigned int)(VM_REQ_RESET | VM_REQ_FAIL));
 	if (ret) {
-		vm_set_status(vm, VM_FAILED);
-	} else {
-		vm->parked_clock_ns = 0;
-		vm_set_status(vm, VM_RUNNING);
-		vm_unhalt(vm);
+		vm_request(vm, VM_REQ_FAIL);
+		return ret;
 	}
-	report_status(vm);
-out:
+	vm->parked_clock_ns = 0;
+	vm_unhalt(vm);
+	return 0;
+}
+
+/* back to power-on; a request that led here is forgotten */
+int vm_reset(struct vm *vm)
+{
+	int ret;
+
+	pthread_mutex_lock(&vm->op);
+	ret = vm_admit(vm, VM_CMD_RESET);
+	if (!ret) {
+		ret = vm->qemu ? qemu_reset(vm) : reset_kvm(vm);
+		if (!ret)
+			vm_enter(vm, VM_RUNNING);
+	}
 	pthread_mutex_unlock(&vm->op);
 	return ret;
 }
@@ -579,12 +611,11 @@ void vm_stop(struct vm *vm, enum vm_status status)
 		qemu_end(vm->qemu);
 	pthread_mutex_lock(&vm->op);
 	ends = !vm->quit && (vm->vcpus || vm->qemu);
-	if (ends && status == VM_STOPPED)
-		report_stopping(vm);
+	if (ends && status == VM_STOPPED && vm_may_become(vm_status(vm), VM_STOPPING))
+		vm_enter(vm, VM_STOPPING);
 	pthread_mutex_lock(&vm->run_lock);
 	if (ends) {
 		vm->quit = true;
-		vm->status = status;
 		for (unsigned int i = 0; i < vm->nr_vcpus; i++)
 			if (vm->vcpus[i].run)
 				vm->vcpus[i].run->immediate_exit = 1;
@@ -602,7 +633,7 @@ void vm_stop(struct vm *vm, enum vm_status status)
 	}
 	if (vm->fd >= 0 && vm->devices)
 		devices_quiesce(vm);
-	if (ends)
-		report_status(vm);
+	if (ends && vm_may_become(vm_status(vm), status))
+		vm_enter(vm, status);
 	pthread_mutex_unlock(&vm->op);
 }

@@ -21,8 +21,7 @@
  *   run lock        state of the machine, parked count; leaf, held for moments.
  *   bus and route locks, leaf as well.
  *
- * States: running <-> paused, running|paused -> snapshotting -> back,
- * any -> stopped (power-off, stop, quit) or failed (the dump says why).
+ * States and what may follow which: life.h. vm_enter() is the one way from one to another.
  */
 #ifndef VMPLAT_RUN_VM_H
 #define VMPLAT_RUN_VM_H

@@ -3,6 +3,7 @@
 #ifndef VMPLAT_RUN_VM_PRIV_H
 #define VMPLAT_RUN_VM_PRIV_H
 
+#include <errno.h>
 #include <linux/kvm.h>
 #include <pthread.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 
 #include "blk.h"
 #include "config.h"
+#include "life.h"
 #include "ram_watch.h"
 #include "vm.h"
 
@@ -21,15 +23,6 @@ struct vmplat_thread;
 #define VM_KICK_SIGNAL	(SIGRTMIN + 1)
 #define VM_ROUTES_MAX	1024
 #define VM_GSI_LINES	24
-
-enum vm_status {
-	VM_CREATED,
-	VM_RUNNING,
-	VM_PAUSED,
-	VM_SNAPSHOTTING,
-	VM_STOPPED,
-	VM_FAILED,
-};
 
 struct vcpu {
 	struct vm *vm;
@@ -91,6 +84,8 @@ struct vm {
 
 	struct vmplat_report *report;	/* operation lock; NULL: nobody is told */
 	bool report_failed;		/* operation lock; that has been said */
+	struct record *record;		/* record.h; the caller's, NULL: nothing is recorded */
+	bool record_failed;		/* operation lock; that has been said */
 
 	pthread_mutex_t op;		/* operation lock */
 
@@ -103,6 +98,7 @@ struct vm {
 	uint64_t parked_clock_ns;	/* kvmclock at a long pause, 0 if none */
 
 	atomic_uint requests;		/* enum vm_request */
+	_Atomic(const char *) end_why;	/* why it is to stop, NULL: the guest wants to */
 	int event_fd;			/* signalled with requests */
 
 	pthread_mutex_t route_lock;
@@ -130,6 +126,8 @@ int vm_new(struct vm **vm, struct vm_config *cfg, char *err_text, size_t err_byt
 void vm_free(struct vm *vm);
 /* Load the kernel (again), everything in its power-on state. */
 int vm_boot(struct vm *vm);
+/* It begins, VM_STARTING or VM_RESTORING: for those who follow events, too. */
+void vm_begin(struct vm *vm, enum vm_status s);
 /* Start vCPU threads; @paused: parked. */
 int vm_start(struct vm *vm, bool paused);
 /* Press the power button. */
@@ -137,10 +135,11 @@ int vm_powerdown(struct vm *vm);
 int vm_pause(struct vm *vm);
 int vm_resume(struct vm *vm);
 int vm_reset(struct vm *vm);
+/* Ask the main thread to end it in order, for the reason @why, a literal. */
+void vm_end(struct vm *vm, const char *why);
 /* End vCPU threads; final. */
 void vm_stop(struct vm *vm, enum vm_status status);
 enum vm_status vm_status(struct vm *vm);
-const char *vm_status_name(enum vm_status s);
 const char *vm_last_error(struct vm *vm, char *buf, size_t bytes);
 
 /* The serial console's input: how much it takes now, and a call when it takes more again. */
@@ -151,16 +150,37 @@ void vm_on_input_room(struct vm *vm, void (*fn)(void *ctx), void *ctx);
 /* Under the operation lock: park all vCPUs, quiesce devices; and back. */
 void vm_halt(struct vm *vm);
 void vm_unhalt(struct vm *vm);
-/* set the status under the run lock */
-void vm_set_status(struct vm *vm, enum vm_status s);
+/*
+ * The one way from state to state, under the operation lock once the VM has started:
+ * it is recorded, then told. Outside of the guest's pauses where that can be.
+ */
+void vm_enter(struct vm *vm, enum vm_status to);
+
+enum vm_step { VM_STEP_DECIDED, VM_STEP_RECORDED, VM_STEP_TOLD };
+/* For tests, called in the middle of vm_enter(); NULL unless one sets it. */
+extern void (*vm_on_step)(struct vm *vm, enum vm_status to, enum vm_step step);
+
+/* 0, or the sentence why @cmd is not for the state it is in: -EINVAL, or -EAGAIN: not yet. */
+static inline int vm_admit(struct vm *vm, enum vm_command cmd)
+{
+	enum vm_status s = vm_status(vm);
+	char text[VM_REFUSAL_TEXT];
+
+	switch (vm_answer(s, cmd)) {
+	case VM_DO:
+		return 0;
+	case VM_WAIT:
+		return vm_error(vm, -EAGAIN, "cannot %s yet: it %s", vm_command_name(cmd),
+				vm_status_phrase(s));
+	default:
+		return vm_error(vm, -EINVAL, "%s", vm_refusal(s, cmd, text));
+	}
+}
 
 /* ---- report.c: events; under the operation lock once the VM has started ----- */
 
-/* @restoring: or it starts from its beginning */
-void report_begin(struct vm *vm, bool restoring);
-/* the status is another one; outside of the guest's pauses where that can be */
-void report_status(struct vm *vm);
-void report_stopping(struct vm *vm);
+/* it is in state @s; the first one makes it known */
+void report_status(struct vm *vm, enum vm_status s);
 /* memory was plugged or unplugged */
 void report_memories(struct vm *vm);
 void report_end(struct vm *vm);

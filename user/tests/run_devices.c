@@ -102,11 +102,6 @@ static unsigned int nr_notices;
 void vm_notice(struct vm *vm, const char *fmt, ...) { nr_notices++; }
 enum vm_status vm_status(struct vm *vm) { return vm->status; }
 
-const char *vm_status_name(enum vm_status s)
-{
-	return s == VM_PAUSED ? "paused" : "running";
-}
-
 void vm_halt(struct vm *vm)
 {
 	CHECK(!halted);
