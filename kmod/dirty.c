@@ -63,31 +63,25 @@ void vmplat_dirty_set(struct vmplat_mem *mem, pgoff_t index)
 }
 
 /*
- * vmplat_dirty_set_range - pages [first, end) of a pinnable memory may be written
+ * vmplat_dirty_unsure - pages [first, end) of a pinnable memory may have been written
  *
- * For writes that need no folio lock to be ordered: what a device wrote is there.
+ * By whom leaves no trace. It is over: no folio lock is needed to order it.
  */
-void vmplat_dirty_set_range(struct vmplat_mem *mem, pgoff_t first, pgoff_t end)
+void vmplat_dirty_unsure(struct vmplat_mem *mem, pgoff_t first, pgoff_t end)
 {
 	unsigned long word;
-	u64 nr = 0;
 
 	for (word = first / BITS_PER_LONG; first < end; word++) {
 		pgoff_t next = min_t(pgoff_t, end, (word + 1) * BITS_PER_LONG);
 		unsigned long bits = GENMASK((next - 1) % BITS_PER_LONG,
 					     first % BITS_PER_LONG);
-		/* Bits before the summary, as in vmplat_dirty_set(). */
-		unsigned long old = atomic_long_fetch_or(bits,
-						(atomic_long_t *)&mem->dirty[word]);
 
+		/* Bits before the summary, as in vmplat_dirty_set(). */
+		atomic_long_fetch_or(bits, (atomic_long_t *)&mem->unsure[word]);
 		if (!test_bit(word, mem->summary))
 			set_bit(word, mem->summary);
-		nr += hweight_long(bits & ~old);
 		first = next;
 	}
-	/* Nobody waits for marks of a pinnable memory. */
-	if (nr)
-		vmplat_event_log_dirty(mem, atomic64_add_return(nr, &mem->nr_dirty));
 }
 
 /*
@@ -218,7 +212,7 @@ static u64 harvest_marked(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
 		if (!bits)
 			continue;
 		nr += hweight_long(bits);
-		vmplat_log_add(mem, word, bits);
+		vmplat_log_add(mem, word, bits, 0);
 		for_each_set_bitrange(from, to, &bits, BITS_PER_LONG) {
 			pgoff_t at = index + from;
 

@@ -510,6 +510,7 @@ static void mem_show_fdinfo(struct seq_file *m, struct file *file)
 	seq_printf(m, "vmplat-views:\t%d\n", READ_ONCE(mem->nr_parts));
 	seq_printf(m, "vmplat-blocks:\t%lu\n", vmplat_block_count(mem));
 	seq_printf(m, "vmplat-pins:\t%u\n", READ_ONCE(mem->nr_pins));
+	seq_printf(m, "vmplat-device-pages:\t%llu\n", vmplat_pin_count(mem));
 	seq_printf(m, "vmplat-room-wait-ns:\t%lld\n",
 		   atomic64_read(&mem->room_wait_ns));
 	mutex_unlock(&mem->lock);

@@ -2,11 +2,15 @@
 /*
  * Dirty logs: cursors on a memory.
  *
- * Each log has two bitmaps. @bits are the marks its reader has not seen;
- * @borrowed those it has seen and not yet committed. A fetch moves marks from
- * the first to the second, a commit forgets the second, an abort puts them back.
- * A view borrows by taking the whole of @bits along (view.c). Either way a mark
- * is in exactly one place until somebody says that its page is safe elsewhere.
+ * Each log has two sets of marks. @marked its reader has not seen; @borrowed it has
+ * seen and not yet committed. A fetch moves marks from the first to the second, a
+ * commit forgets the second, an abort puts them back. A view borrows by taking the
+ * whole of @marked along (view.c). Either way a mark is in exactly one place until
+ * somebody says that its page is safe elsewhere.
+ *
+ * A mark of a pinnable memory may be unsure: nobody saw a write, but somebody could
+ * have written unseen. It takes that along wherever it goes; where it meets one that
+ * is sure, that one stays.
  */
 #include <linux/anon_inodes.h>
 #include <linux/file.h>
@@ -39,26 +43,87 @@ struct file *vmplat_log_fget(int fd)
 	return ERR_PTR(-EMEDIUMTYPE);
 }
 
-/* ---- called by harvests and views, mem->lock held ----------------------- */
+/* ---- marks ---------------------------------------------------------------- */
 
-static void mark(struct vmplat_log *log, unsigned long word, unsigned long bits)
+static int marks_alloc(struct vmplat_marks *m, const struct vmplat_mem *mem)
 {
-	log->nr_bits += hweight_long(bits & ~log->bits[word]);
-	log->bits[word] |= bits;
+	size_t words = BITS_TO_LONGS(mem->nr_pages);
+
+	m->bits = kvcalloc(words, sizeof(long), GFP_KERNEL_ACCOUNT);
+	if (mem->pinnable)
+		m->unsure = kvcalloc(words, sizeof(long), GFP_KERNEL_ACCOUNT);
+	return m->bits && (m->unsure || !mem->pinnable) ? 0 : -ENOMEM;
 }
 
-/* vmplat_log_add - a harvest found @bits in @word: every log wants them */
+static void marks_free(struct vmplat_marks *m)
+{
+	kvfree(m->bits);
+	kvfree(m->unsure);
+}
+
+/* @unsure is of @bits. A page stays unsure as long as all its marks are. */
+static void marks_add(struct vmplat_marks *m, unsigned long word,
+		      unsigned long bits, unsigned long unsure)
+{
+	unsigned long old = m->bits[word], was, now;
+
+	m->nr += hweight_long(bits & ~old);
+	m->bits[word] = old | bits;
+	if (!m->unsure)
+		return;
+	was = m->unsure[word];
+	now = (was & ~(bits & ~unsure)) | (unsure & ~old);
+	m->nr_unsure += hweight_long(now) - hweight_long(was);
+	m->unsure[word] = now;
+}
+
+static unsigned long marks_unsure(const struct vmplat_marks *m,
+				  unsigned long word, unsigned long bits)
+{
+	return m->unsure ? m->unsure[word] & bits : 0;
+}
+
+/* Returns which of @bits, all of them there, are unsure. */
+static unsigned long marks_take(struct vmplat_marks *m, unsigned long word,
+				unsigned long bits)
+{
+	unsigned long unsure = marks_unsure(m, word, bits);
+
+	m->nr -= hweight_long(bits);
+	m->bits[word] &= ~bits;
+	m->nr_unsure -= hweight_long(unsure);
+	if (unsure)
+		m->unsure[word] &= ~unsure;
+	return unsure;
+}
+
+static void marks_clear(struct vmplat_marks *m, u64 nr_pages)
+{
+	bitmap_zero(m->bits, nr_pages);
+	if (m->unsure)
+		bitmap_zero(m->unsure, nr_pages);
+	m->nr = 0;
+	m->nr_unsure = 0;
+}
+
+/* ---- called by harvests and views, mem->lock held ----------------------- */
+
+/*
+ * vmplat_log_add - a harvest found @bits in @word: every log wants them
+ *
+ * @unsure are those of them for which there is no evidence of a write.
+ */
 void vmplat_log_add(struct vmplat_mem *mem, unsigned long word,
-		    unsigned long bits)
+		    unsigned long bits, unsigned long unsure)
 {
 	struct vmplat_log *log;
 
 	lockdep_assert_held(&mem->lock);
 	list_for_each_entry(log, &mem->logs, link)
-		mark(log, word, bits);
+		marks_add(&log->marked, word, bits, unsure);
 }
 
-/* vmplat_log_merge - marks that were borrowed come back */
+/* vmplat_log_merge - marks that a view borrowed come back */
 void vmplat_log_merge(struct vmplat_log *log, const unsigned long *bits)
 {
 	unsigned long word;
@@ -66,7 +131,7 @@ void vmplat_log_merge(struct vmplat_log *log, const unsigned long *bits)
 	lockdep_assert_held(&log->mem->lock);
 	for (word = 0; word < BITS_TO_LONGS(log->mem->nr_pages); word++)
 		if (bits[word])
-			mark(log, word, bits[word]);
+			marks_add(&log->marked, word, bits[word], 0);
 	vmplat_log_rearm(log->mem);
 }
 
@@ -91,7 +156,7 @@ void vmplat_log_rearm(struct vmplat_mem *mem)
 	list_for_each_entry(log, &mem->logs, link) {
 		u64 want = threshold(log);
 
-		at = min(at, want > log->nr_bits ? want - log->nr_bits : 0);
+		at = min(at, want > log->marked.nr ? want - log->marked.nr : 0);
 	}
 	WRITE_ONCE(mem->wake_at, at);
 	/* Pairs with inc_return() before the look at @wake_at, vmplat_dirty_set(). */
@@ -107,6 +172,7 @@ struct fetch {
 	struct vmplat_log *log;
 	struct vmplat_log_fetch *arg;
 	u64 *page;		/* CHUNK_WORDS of marks */
+	u64 *unsure;		/* which of them are */
 	bool borrow;
 	struct vmplat_range run;	/* ranges: the run under way */
 };
@@ -125,10 +191,7 @@ static unsigned long word_mask(u64 word, u64 first, u64 end)
 
 static void borrow_bits(struct vmplat_log *log, u64 word, unsigned long bits)
 {
-	log->nr_bits -= hweight_long(bits);
-	log->bits[word] &= ~bits;
-	log->nr_borrowed += hweight_long(bits & ~log->borrowed[word]);
-	log->borrowed[word] |= bits;
+	marks_add(&log->borrowed, word, bits, marks_take(&log->marked, word, bits));
 }
 
 /*
@@ -151,26 +214,26 @@ static void unborrow_range(struct vmplat_log *log, u64 first, u64 end,
 		return;
 	mutex_lock(&mem->lock);
 	for (word = first / BITS_PER_LONG;
-	     word <= (end - 1) / BITS_PER_LONG && log->nr_borrowed; word++) {
-		unsigned long bits = log->borrowed[word] &
+	     word <= (end - 1) / BITS_PER_LONG && log->borrowed.nr; word++) {
+		unsigned long bits = log->borrowed.bits[word] &
 				     word_mask(word, first, end);
+		unsigned long unsure;
 
 		if (!bits)
 			continue;
-		log->borrowed[word] &= ~bits;
-		log->nr_borrowed -= hweight_long(bits);
+		unsure = marks_take(&log->borrowed, word, bits);
 		if (forget)
 			drop_label(log);
 		else
-			mark(log, word, bits);
+			marks_add(&log->marked, word, bits, unsure);
 	}
 	vmplat_log_rearm(mem);
 	mutex_unlock(&mem->lock);
 }
 
 /*
- * Take the marks of up to CHUNK_WORDS words into f->page. Returns how many, or
- * -EBUSY if a view has come between two chunks: one borrower at a time.
+ * Take the marks of up to CHUNK_WORDS words into f->page and f->unsure. Returns how
+ * many, or -EBUSY if a view has come between two chunks: one borrower at a time.
  */
 static s64 take_chunk(struct fetch *f, u64 word, u64 nr_words, u64 first, u64 end)
 {
@@ -184,13 +247,15 @@ static s64 take_chunk(struct fetch *f, u64 word, u64 nr_words, u64 first, u64 en
 		return -EBUSY;
 	}
 	memset(f->page, 0, nr_words * sizeof(*f->page));
-	for (i = 0; i < nr_words && log->nr_bits; i++) {
-		unsigned long bits = log->bits[word + i];
+	memset(f->unsure, 0, nr_words * sizeof(*f->unsure));
+	for (i = 0; i < nr_words && log->marked.nr; i++) {
+		unsigned long bits = log->marked.bits[word + i];
 
 		if (!bits)
 			continue;
 		bits &= word_mask(word + i, first, end);
 		f->page[i] = bits;
+		f->unsure[i] = marks_unsure(&log->marked, word + i, bits);
 		nr += hweight_long(bits);
 		if (f->borrow)
 			borrow_bits(log, word + i, bits);
@@ -198,6 +263,12 @@ static s64 take_chunk(struct fetch *f, u64 word, u64 nr_words, u64 first, u64 en
 	vmplat_event_log_taken(log);
 	mutex_unlock(&log->mem->lock);
 	return nr;
+}
+
+/* Of the first @nr pages of the chunk, which were reported. */
+static void count_unsure(struct fetch *f, u64 nr)
+{
+	f->arg->out_nr_unsure += bitmap_weight((unsigned long *)f->unsure, nr);
 }
 
 static int fetch_bitmap(struct fetch *f, u64 first, u64 end)
@@ -212,6 +283,7 @@ static int fetch_bitmap(struct fetch *f, u64 first, u64 end)
 		if (nr < 0)
 			return nr;
 		f->arg->out_nr_dirty += nr;
+		count_unsure(f, n * BITS_PER_LONG);
 		word += n;
 		f->arg->out_next = min(word * BITS_PER_LONG, end);
 		if (copy_to_user(ubuf, f->page, n * sizeof(u64)))
@@ -283,6 +355,7 @@ static int fetch_ranges(struct fetch *f, u64 first, u64 end)
 		next = chunk_to_ranges(f, word * BITS_PER_LONG, n);
 		if (next < 0)
 			return next;
+		count_unsure(f, next - word * BITS_PER_LONG);
 		if (next < chunk_end) {
 			/* Full: what did not fit was not reported. */
 			if (f->borrow)
@@ -334,16 +407,18 @@ static int do_fetch(struct vmplat_log *log, struct vmplat_log_fetch *arg)
 	arg->out_nr_dirty = 0;
 	arg->out_nr_ranges = 0;
 	arg->out_next = first;
+	arg->out_nr_unsure = 0;
 	err = check_fetch(log, arg);
 	if (err)
 		return err;
 	end = first + arg->nr_pages;
-	f.page = kmalloc(PAGE_SIZE, GFP_KERNEL);
+	f.page = kmalloc_array(2 * CHUNK_WORDS, sizeof(*f.page), GFP_KERNEL);
 	if (!f.page)
 		return -ENOMEM;
+	f.unsure = f.page + CHUNK_WORDS;
 
 	mutex_lock(&mem->lock);
-	if ((f.borrow && log->view_busy) || (clear && log->nr_borrowed))
+	if ((f.borrow && log->view_busy) || (clear && log->borrowed.nr))
 		err = -EBUSY;
 	else
 		vmplat_dirty_harvest(mem, first, end, false);
@@ -361,6 +436,7 @@ static int do_fetch(struct vmplat_log *log, struct vmplat_log_fetch *arg)
 		arg->out_nr_dirty = 0;
 		arg->out_nr_ranges = 0;
 		arg->out_next = first;
+		arg->out_nr_unsure = 0;
 	}
 free:
 	kfree(f.page);
@@ -393,6 +469,21 @@ static void fetch_finish(struct vmplat_cmd *cmd, int err)
 	mutex_unlock(&log->cmd_lock);
 }
 
+/* All that is borrowed comes back. */
+static void give_back(struct vmplat_log *log)
+{
+	unsigned long word;
+
+	for (word = 0; word < BITS_TO_LONGS(log->mem->nr_pages); word++) {
+		unsigned long bits = log->borrowed.bits[word];
+
+		if (bits)
+			marks_add(&log->marked, word, bits,
+				  marks_unsure(&log->borrowed, word, bits));
+	}
+	vmplat_log_rearm(log->mem);
+}
+
 static int do_end(struct vmplat_log *log, const struct vmplat_log_end *arg)
 {
 	bool abort = arg->flags & VMPLAT_LOG_END_F_ABORT;
@@ -408,11 +499,10 @@ static int do_end(struct vmplat_log *log, const struct vmplat_log_end *arg)
 		goto unlock;
 	}
 	if (abort)
-		vmplat_log_merge(log, log->borrowed);
-	else if (log->nr_borrowed)
+		give_back(log);
+	else if (log->borrowed.nr)
 		drop_label(log);
-	bitmap_zero(log->borrowed, mem->nr_pages);
-	log->nr_borrowed = 0;
+	marks_clear(&log->borrowed, mem->nr_pages);
 	if (labelled)
 		memcpy(log->id, arg->id, sizeof(log->id));
 unlock:
@@ -443,11 +533,13 @@ static int status(struct vmplat_cmd *cmd)
 	mutex_lock(&mem->lock);
 	vmplat_dirty_harvest(mem, 0, mem->nr_pages, false);
 	arg->out_nr_pages = mem->nr_pages;
-	arg->out_nr_dirty = log->nr_bits;
-	arg->out_nr_borrowed = log->nr_borrowed + log->nr_lent;
+	arg->out_nr_dirty = log->marked.nr;
+	arg->out_nr_borrowed = log->borrowed.nr + log->nr_lent;
 	arg->out_harvests = mem->nr_harvests;
 	arg->out_view_busy = log->view_busy;
 	memcpy(arg->out_id, log->id, sizeof(arg->out_id));
+	arg->out_nr_unsure = log->marked.nr_unsure;
+	arg->out_nr_device = vmplat_pin_count(mem);
 	mutex_unlock(&mem->lock);
 	return 0;
 }
@@ -482,14 +574,14 @@ static __poll_t log_poll(struct file *file, poll_table *wait)
 	if (mem->pinnable)
 		return EPOLLIN | EPOLLRDNORM;
 	poll_wait(file, &mem->log_wq, wait);
-	nr = READ_ONCE(log->nr_bits) + atomic64_read(&mem->nr_dirty);
+	nr = READ_ONCE(log->marked.nr) + atomic64_read(&mem->nr_dirty);
 	return nr >= threshold(log) ? EPOLLIN | EPOLLRDNORM : 0;
 }
 
 static void log_free(struct vmplat_log *log)
 {
-	kvfree(log->bits);
-	kvfree(log->borrowed);
+	marks_free(&log->marked);
+	marks_free(&log->borrowed);
 	if (log->mem_file)
 		fput(log->mem_file);
 	kfree(log);
@@ -519,9 +611,10 @@ static void log_show_fdinfo(struct seq_file *m, struct file *file)
 	mutex_lock(&log->mem->lock);
 	seq_printf(m, "vmplat-mem-id:\t%llu\n", log->mem->id);
 	seq_printf(m, "vmplat-pages:\t%llu\n", log->mem->nr_pages);
-	seq_printf(m, "vmplat-marked:\t%llu\n", log->nr_bits);
+	seq_printf(m, "vmplat-marked:\t%llu\n", log->marked.nr);
+	seq_printf(m, "vmplat-unsure:\t%llu\n", log->marked.nr_unsure);
 	seq_printf(m, "vmplat-borrowed:\t%llu\n",
-		   log->nr_borrowed + log->nr_lent);
+		   log->borrowed.nr + log->nr_lent);
 	seq_printf(m, "vmplat-view-busy:\t%d\n", log->view_busy);
 	seq_printf(m, "vmplat-threshold:\t%llu\n", threshold(log));
 	seq_printf(m, "vmplat-label:\t%*phN\n", VMPLAT_ID_BYTES, log->id);
@@ -540,17 +633,14 @@ static const struct file_operations log_fops = {
 static struct vmplat_log *log_alloc(struct file *mem_file, u64 threshold)
 {
 	struct vmplat_log *log = kzalloc(sizeof(*log), GFP_KERNEL_ACCOUNT);
-	size_t words;
 
 	if (!log)
 		return NULL;
 	log->mem = vmplat_mem_of(mem_file);
 	log->threshold = threshold;
 	mutex_init(&log->cmd_lock);
-	words = BITS_TO_LONGS(log->mem->nr_pages);
-	log->bits = kvcalloc(words, sizeof(long), GFP_KERNEL_ACCOUNT);
-	log->borrowed = kvcalloc(words, sizeof(long), GFP_KERNEL_ACCOUNT);
-	if (log->bits && log->borrowed)
+	if (!marks_alloc(&log->marked, log->mem) &&
+	    !marks_alloc(&log->borrowed, log->mem))
 		return log;
 	log_free(log);
 	return NULL;
@@ -567,8 +657,8 @@ static void log_start(struct vmplat_log *log, bool all_dirty)
 	mutex_lock(&mem->lock);
 	vmplat_dirty_harvest(mem, 0, mem->nr_pages, false);
 	if (all_dirty) {
-		bitmap_set(log->bits, 0, mem->nr_pages);
-		log->nr_bits = mem->nr_pages;
+		bitmap_set(log->marked.bits, 0, mem->nr_pages);
+		log->marked.nr = mem->nr_pages;
 	}
 	list_add_tail(&log->link, &mem->logs);
 	vmplat_log_rearm(mem);

@@ -56,6 +56,7 @@ struct inode *vmplat_mem_alloc_inode(struct super_block *sb)
 	mem->used = false;
 	mem->pinnable = false;
 	mem->huge = false;
+	mem->unsure = NULL;
 	mem->blocks = NULL;
 	mem->pins = RB_ROOT_CACHED;
 	mem->nr_pins = 0;
@@ -97,6 +98,7 @@ void vmplat_mem_evict(struct inode *inode)
 	clear_inode(inode);
 	kvfree(mem->dirty);
 	kvfree(mem->summary);
+	kvfree(mem->unsure);
 	kvfree(mem->blocks);
 	kfree(mem->batch);
 	vmplat_fill_free(mem->fill);
@@ -163,7 +165,7 @@ static unsigned long *grow_bitmap(const unsigned long *old, u64 old_bits,
 /* Room for @nr pages in the bitmaps; grows in powers of two for appenders. */
 static int reserve_bitmaps(struct vmplat_mem *mem, u64 nr)
 {
-	unsigned long *dirty, *summary, *blocks = NULL;
+	unsigned long *dirty, *summary, *unsure = NULL, *blocks = NULL;
 	u64 max;
 
 	if (nr <= mem->max_pages)
@@ -175,13 +177,17 @@ static int reserve_bitmaps(struct vmplat_mem *mem, u64 nr)
 	dirty = grow_bitmap(mem->dirty, mem->max_pages, max);
 	summary = grow_bitmap(mem->summary, BITS_TO_LONGS(mem->max_pages),
 			      BITS_TO_LONGS(max));
+	if (mem->pinnable)
+		unsure = grow_bitmap(mem->unsure, mem->max_pages, max);
 	if (mem->huge)
 		blocks = grow_bitmap(mem->blocks,
 				     mem->max_pages >> VMPLAT_BLOCK_ORDER,
 				     (max >> VMPLAT_BLOCK_ORDER) + 1);
-	if (!dirty || !summary || (mem->huge && !blocks)) {
+	if (!dirty || !summary || (mem->pinnable && !unsure) ||
+	    (mem->huge && !blocks)) {
 		kvfree(dirty);
 		kvfree(summary);
+		kvfree(unsure);
 		kvfree(blocks);
 		return -ENOMEM;
 	}
@@ -189,6 +195,8 @@ static int reserve_bitmaps(struct vmplat_mem *mem, u64 nr)
 	kvfree(mem->summary);
 	mem->dirty = dirty;
 	mem->summary = summary;
+	kvfree(mem->unsure);
+	mem->unsure = unsure;
 	kvfree(mem->blocks);
 	mem->blocks = blocks;
 	mem->max_pages = max;

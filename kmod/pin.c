@@ -56,8 +56,8 @@ void vmplat_pin_drop(struct vmplat_pin *pin)
 	filemap_invalidate_lock(mapping);
 	/* Marked while the pin is there: no harvest comes in between. */
 	if (pin->write)
-		vmplat_dirty_set_range(pin->mem, pin->node.start,
-				       pin->node.last + 1);
+		vmplat_dirty_unsure(pin->mem, pin->node.start,
+				    pin->node.last + 1);
 	interval_tree_remove(&pin->node, &pin->mem->pins);
 	pin->mem->nr_pins--;
 	filemap_invalidate_unlock(mapping);
@@ -70,20 +70,60 @@ bool vmplat_pin_on(struct vmplat_mem *mem, pgoff_t first, pgoff_t last)
 	return interval_tree_iter_first(&mem->pins, first, last);
 }
 
-/* vmplat_pin_mark - devices may have written what is pinned of [first, end) */
-void vmplat_pin_mark(struct vmplat_mem *mem, pgoff_t first, pgoff_t end)
+/* The next range from @node on that devices may write. */
+static struct interval_tree_node *writable(struct interval_tree_node *node,
+					   pgoff_t first, pgoff_t last)
+{
+	while (node && !container_of(node, struct vmplat_pin, node)->write)
+		node = interval_tree_iter_next(node, first, last);
+	return node;
+}
+
+/**
+ * vmplat_pin_find - which pages may devices write?
+ * @mem: the memory; mem->lock is held
+ * @first: first page to look at
+ * @end: page after the last
+ * @pages: a bitmap, of which bit 0 is @first; gets theirs
+ */
+void vmplat_pin_find(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
+		     unsigned long *pages)
 {
 	struct address_space *mapping = vmplat_mapping(mem);
 	struct interval_tree_node *node;
 
 	lockdep_assert_held(&mem->lock);
 	filemap_invalidate_lock_shared(mapping);
-	for (node = interval_tree_iter_first(&mem->pins, first, end - 1); node;
-	     node = interval_tree_iter_next(node, first, end - 1)) {
-		if (!container_of(node, struct vmplat_pin, node)->write)
-			continue;
-		vmplat_dirty_set_range(mem, max(node->start, first),
-				       min(node->last + 1, end));
+	node = interval_tree_iter_first(&mem->pins, first, end - 1);
+	while ((node = writable(node, first, end - 1))) {
+		pgoff_t from = max(node->start, first);
+
+		bitmap_set(pages, from - first, min(node->last + 1, end) - from);
+		node = interval_tree_iter_next(node, first, end - 1);
 	}
 	filemap_invalidate_unlock_shared(mapping);
+}
+
+/* vmplat_pin_count - how many pages may devices write? */
+u64 vmplat_pin_count(struct vmplat_mem *mem)
+{
+	struct address_space *mapping = vmplat_mapping(mem);
+	struct interval_tree_node *node;
+	pgoff_t counted = 0;	/* pages below it are */
+	u64 nr = 0;
+
+	filemap_invalidate_lock_shared(mapping);
+	/* In ascending order of their beginnings. */
+	node = interval_tree_iter_first(&mem->pins, 0, ULONG_MAX);
+	while ((node = writable(node, 0, ULONG_MAX))) {
+		pgoff_t from = max(node->start, counted);
+
+		if (node->last >= from) {
+			nr += node->last + 1 - from;
+			counted = node->last + 1;
+		}
+		node = interval_tree_iter_next(node, 0, ULONG_MAX);
+	}
+	filemap_invalidate_unlock_shared(mapping);
+	return nr;
 }

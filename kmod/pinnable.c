@@ -11,8 +11,12 @@
  *    reference, sets that, and some only if it is not set yet
  *    (unpin_user_pages_dirty_lock()), so the harvest clears it;
  *  - somebody holds a reference nobody can explain: a device may be writing now;
- *  - mem->dirty has its bit: write(2), punched holes, and what is mapped into an
- *    IOMMU domain (pin.c).
+ *  - mem->dirty has its bit: write(2), punched holes;
+ *  - it is mapped into an IOMMU domain to be written (pin.c), or was: then
+ *    mem->unsure has its bit.
+ *
+ * The third and the last, and second MMUs (below), are no evidence of a write. Logs
+ * count such marks apart, so that a reader knows what it has.
  *
  * A clean folio that is not mapped would be thrown away by drop_caches, with the
  * only copy of its content. Folios here have PG_private, and are not released.
@@ -68,7 +72,7 @@ static void mark_all(struct vmplat_mem *mem)
 
 	for (index = vmplat_mem_next_present(mem, 0); index < mem->nr_pages;
 	     index = vmplat_mem_next_present(mem, index + 1)) {
-		vmplat_dirty_set(mem, index);
+		vmplat_dirty_unsure(mem, index, index + 1);
 		cond_resched();
 	}
 }
@@ -110,7 +114,8 @@ struct window {
 	pgoff_t base;
 	pgoff_t end;
 	bool blind;
-	unsigned long found[VMPLAT_BATCH / BITS_PER_LONG];
+	unsigned long found[VMPLAT_BATCH / BITS_PER_LONG];	/* written */
+	unsigned long unsure[VMPLAT_BATCH / BITS_PER_LONG];	/* who knows */
 };
 
 /*
@@ -128,6 +133,7 @@ static void take_marks(struct window *w)
 		if (!test_and_clear_bit(word, w->mem->summary))
 			continue;
 		w->found[i] = xchg(&w->mem->dirty[word], 0);
+		w->unsure[i] |= xchg(&w->mem->unsure[word], 0);
 		nr += hweight_long(w->found[i]);
 	}
 	atomic64_sub(nr, &w->mem->nr_dirty);
@@ -175,14 +181,13 @@ static void look_at_folios(struct window *w)
 	struct folio **at, **end = b->folios + b->nr;
 
 	clean_ptes(w);
-	for (at = b->folios; at < end && w->blind; at++)
-		__set_bit((*at)->index - w->base, w->found);
 	for (at = b->folios; at < end; at++) {
 		struct folio *folio = *at;
 
-		if ((folio_test_dirty(folio) && folio_test_clear_dirty(folio)) ||
-		    vmplat_extra_references(folio, KNOWN_REFS, false))
+		if (folio_test_dirty(folio) && folio_test_clear_dirty(folio))
 			__set_bit(folio->index - w->base, w->found);
+		if (w->blind || vmplat_extra_references(folio, KNOWN_REFS, false))
+			__set_bit(folio->index - w->base, w->unsure);
 		folio_unlock(folio);
 	}
 	b->nr = 0;
@@ -195,15 +200,21 @@ static u64 harvest_window(struct window *w)
 	u64 nr = 0;
 
 	memset(w->found, 0, sizeof(w->found));
+	memset(w->unsure, 0, sizeof(w->unsure));
+	/* In this order: a mapping that goes leaves marks before it is missing. */
+	vmplat_pin_find(w->mem, w->base, w->end, w->unsure);
 	take_marks(w);
 	while (!vmplat_mem_lock_folios(w->mem, &at, w->end))
 		look_at_folios(w);
 	look_at_folios(w);
 	for (i = 0; i < ARRAY_SIZE(w->found); i++) {
-		if (!w->found[i])
+		unsigned long unsure = w->unsure[i] & ~w->found[i];
+
+		if (!(w->found[i] | unsure))
 			continue;
-		nr += hweight_long(w->found[i]);
-		vmplat_log_add(w->mem, w->base / BITS_PER_LONG + i, w->found[i]);
+		nr += hweight_long(w->found[i] | unsure);
+		vmplat_log_add(w->mem, w->base / BITS_PER_LONG + i,
+			       w->found[i] | unsure, unsure);
 	}
 	cond_resched();
 	return nr;
@@ -234,7 +245,6 @@ u64 vmplat_pinnable_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end)
 
 	lockdep_assert_held(&mem->lock);
 	w.blind = is_blind(mem);
-	vmplat_pin_mark(mem, first, end);
 	for (w.base = next_of_interest(mem, first); w.base < end;
 	     w.base = next_of_interest(mem, w.end)) {
 		w.end = min_t(pgoff_t, w.base + VMPLAT_BATCH, end);

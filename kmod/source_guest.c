@@ -99,7 +99,7 @@ void vmplat_event_log_removed(struct vmplat_log *log)
 
 static u64 missing_marks(const struct vmplat_log *log)
 {
-	return log->threshold > log->nr_bits ? log->threshold - log->nr_bits : 0;
+	return log->threshold > log->marked.nr ? log->threshold - log->marked.nr : 0;
 }
 
 /* vmplat_event_log_marked - the logs of @mem may have more marks than before */
@@ -129,7 +129,7 @@ void vmplat_event_log_marked(struct vmplat_mem *mem)
 void vmplat_event_log_taken(struct vmplat_log *log)
 {
 	lockdep_assert_held(&log->mem->lock);
-	if (!log->reached || log->nr_bits >= log->threshold)
+	if (!log->reached || log->marked.nr >= log->threshold)
 		return;
 	log->reached = false;
 	vmplat_event_change(&log_class, log->event_id, VMPLAT_ACTION_CHANGE, log);

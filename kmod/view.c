@@ -463,7 +463,7 @@ static int check_log(const struct vmplat_view_part *part)
 	if (!log)
 		return 0;
 	lockdep_assert_held(&part->mem->lock);
-	if (log->view_busy || log->nr_borrowed)
+	if (log->view_busy || log->borrowed.nr)
 		return -EBUSY;
 	if (memchr_inv(part->id, 0, sizeof(part->id)) &&
 	    memcmp(part->id, log->id, sizeof(part->id)))
@@ -478,9 +478,9 @@ static void borrow(struct vmplat_view_part *part)
 
 	if (!log)
 		return;
-	swap(part->marks, log->bits);
-	part->nr_marks = log->nr_bits;
-	log->nr_bits = 0;
+	swap(part->marks, log->marked.bits);
+	part->nr_marks = log->marked.nr;
+	log->marked.nr = 0;
 	log->nr_lent = part->nr_marks;
 	log->view_busy = true;
 	part->borrowed = true;

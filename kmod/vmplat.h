@@ -126,6 +126,7 @@ struct vmplat_mem {
 	unsigned long *dirty;
 	unsigned long *summary;		/* one bit a word of @dirty */
 	atomic64_t nr_dirty;
+	unsigned long *unsure;		/* as @dirty, but nobody saw it; if pinnable */
 	u64 nr_harvests;		/* @lock */
 	struct vmplat_batch *batch;	/* @lock; there once @used, empty */
 
@@ -213,12 +214,14 @@ int vmplat_pin_take(struct vmplat_pin *pin, struct vmplat_mem *mem,
 		     pgoff_t first, pgoff_t nr, bool write);
 void vmplat_pin_drop(struct vmplat_pin *pin);
 bool vmplat_pin_on(struct vmplat_mem *mem, pgoff_t first, pgoff_t last);
-void vmplat_pin_mark(struct vmplat_mem *mem, pgoff_t first, pgoff_t end);
+void vmplat_pin_find(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
+		     unsigned long *pages);
+u64 vmplat_pin_count(struct vmplat_mem *mem);
 
 /* ---- dirty.c: what may have been written -------------------------------- */
 
 void vmplat_dirty_set(struct vmplat_mem *mem, pgoff_t index);
-void vmplat_dirty_set_range(struct vmplat_mem *mem, pgoff_t first, pgoff_t end);
+void vmplat_dirty_unsure(struct vmplat_mem *mem, pgoff_t first, pgoff_t end);
 u64 vmplat_dirty_harvest(struct vmplat_mem *mem, pgoff_t first, pgoff_t end,
 			 bool strict);
 pgoff_t vmplat_dirty_next(struct vmplat_mem *mem, pgoff_t index);
@@ -278,6 +281,21 @@ void vmplat_pool_show(struct seq_file *m, struct vmplat_mem *mem);
 
 /* ---- log.c --------------------------------------------------------------- */
 
+/**
+ * struct vmplat_marks - pages that may have been written
+ * @bits: one a page
+ * @unsure: those of @bits that are there only because nobody could have seen a
+ *	write; NULL for a freezable memory
+ * @nr: of @bits
+ * @nr_unsure: of @unsure
+ */
+struct vmplat_marks {
+	unsigned long *bits;
+	unsigned long *unsure;
+	u64 nr;
+	u64 nr_unsure;
+};
+
 struct vmplat_log {
 	struct list_head link;		/* mem->logs */
 	struct file *mem_file;
@@ -287,10 +305,8 @@ struct vmplat_log {
 	struct mutex cmd_lock;		/* one LOG_FETCH or LOG_END; outside mem->lock */
 
 	/* All below: mem->lock. */
-	unsigned long *bits;		/* marked */
-	unsigned long *borrowed;	/* reported, not yet committed */
-	u64 nr_bits;
-	u64 nr_borrowed;
+	struct vmplat_marks marked;
+	struct vmplat_marks borrowed;	/* reported, not yet committed */
 	u64 nr_lent;			/* marks a view part has borrowed */
 	bool view_busy;			/* such a part exists */
 	u64 event_id;			/* 0 before there was an event of it */
@@ -303,7 +319,7 @@ int vmplat_log_create(struct vmplat_cmd *cmd);
 struct file *vmplat_log_fget(int fd);
 struct vmplat_log *vmplat_log_of(struct file *file);
 void vmplat_log_add(struct vmplat_mem *mem, unsigned long word,
-		    unsigned long bits);
+		    unsigned long bits, unsigned long unsure);
 void vmplat_log_merge(struct vmplat_log *log, const unsigned long *bits);
 void vmplat_log_rearm(struct vmplat_mem *mem);
 

@@ -190,6 +190,71 @@ static void mapped_before_attach(void)
 	teardown();
 }
 
+/* ---- what a log says of it ------------------------------------------------------------- */
+
+/* Does the next fetch report page @page, and how many in all? */
+static bool reported(int log, unsigned int page, uint64_t nr, uint64_t unsure, const char *what)
+{
+	uint64_t bits[1] = {};
+	struct vmplat_log_fetch f = {
+		.flags = VMPLAT_LOG_FETCH_F_CLEAR, .nr_pages = NR, .buf = (uintptr_t)bits,
+		.buf_bytes = sizeof(bits),
+	};
+
+	need(log_fetch(log, &f));
+	if (ok((!nr || bit(bits, page)) && f.out_nr_dirty == nr && f.out_nr_unsure == unsure, "%s", what))
+		return true;
+	diag("%#llx: %llu pages, %llu of them unsure", (unsigned long long)bits[0], f.out_nr_dirty,
+	     f.out_nr_unsure);
+	return false;
+}
+
+/* No processor touches these pages: all that tells of a write is that a device could. */
+static void logged(void)
+{
+	int log, late;
+
+	setup();
+	arm(0xd1);
+	for (int i = 0; i < NR; i++)
+		fill(i, 0);
+	log = need(log_new(mem, 0, 0));
+	late = need(log_new(mem, 0, 0));
+	lru_drain();
+	need(log_bitmap(log, VMPLAT_LOG_FETCH_F_CLEAR, NR, &(uint64_t) { 0 }));
+	need(log_bitmap(late, VMPLAT_LOG_FETCH_F_CLEAR, NR, &(uint64_t) { 0 }));
+	reported(log, 0, 0, 0, "nothing is written");
+	reported(late, 0, 0, 0, "as both logs say");
+	need(domain_map(domain, RW, mem, IOVA, 4 * PAGE, 3 * PAGE));
+	need(domain_map(domain, VMPLAT_DOMAIN_MAP_F_READ, mem, 4 * IOVA, 8 * PAGE, PAGE));
+	edu_load(&edu, 4 * IOVA, PAGE);
+	arm(0xd1);
+	edu_store(&edu, IOVA + PAGE, PAGE);
+	reported(log, 5, 3, 3, "a page that a device wrote is reported, with all it could have written");
+	ok(all(map + 5 * PAGE, 0xd1), "it did write");
+	edu_store(&edu, IOVA + 2 * PAGE, PAGE);
+	is_int(log_status(log).out_nr_device, 3, "three pages are mapped to be written");
+	is_int(domain_unmap_all(domain), 2, "unmapped");
+	is_int(log_status(log).out_nr_device, 0, "none is");
+	reported(log, 6, 3, 3, "what it wrote before that is reported");
+	ok(all(map + 6 * PAGE, 0xd1), "it did write");
+	reported(log, 6, 0, 0, "and not again");
+	reported(late, 5, 3, 3, "a log that was not asked meanwhile tells of both");
+	reported(late, 5, 0, 0, "once");
+	need(domain_map(domain, RW, mem, IOVA, 4 * PAGE, PAGE));
+	edu_store(&edu, IOVA, PAGE);
+	works(domain_detach(domain, edu.id, VMPLAT_DOMAIN_DETACH_F_RELEASE), "the device goes, the mapping stays");
+	reported(log, 4, 1, 1, "what it wrote is reported");
+	reported(log, 4, 1, 1, "again: another may come");
+	close(domain);
+	reported(log, 4, 1, 1, "and once more when the domain is closed");
+	reported(log, 4, 0, 0, "then no more");
+	close(late);
+	close(log);
+	domain = need(domain_new());
+	teardown();
+}
+
 /* Pieces of every kind, each at the address it was mapped at, whatever entries that took. */
 static void blocks(uint64_t iova, uint64_t from)
 {
@@ -453,9 +518,10 @@ static void memory_closed(void)
 static void unplugged(void)
 {
 	char path[128];
-	int other;
+	int other, log;
 
 	setup();
+	log = need(log_new(mem, 0, 0));
 	need(domain_map(domain, RW, mem, IOVA, 0, PAGE));
 	edu_close(&edu);
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/remove", edu.address);
@@ -463,6 +529,8 @@ static void unplugged(void)
 	is_int(domain_status(domain).out_nr_attached, 0, "its group is gone");
 	fails(domain_detach(domain, edu.id, 0), ENODEV, "to detach it");
 	is_int(domain_status(domain).out_nr_mappings, 1, "the mapping is there");
+	is_int(log_status(log).out_nr_device, 1, "and its page counts, for whatever is attached next");
+	close(log);
 	is_int(poke("/sys/bus/pci/rescan", "1"), 0, "it is plugged again");
 	if (!edu_open(&edu))
 		bail("it did not come back");
@@ -515,6 +583,7 @@ int main(void)
 	physical_addresses();
 	protection();
 	mapped_before_attach();
+	logged();
 	blocks(0x40000000, 0);
 	blocks(0x40000000 + 3 * PAGE, 7);
 	quarantine();

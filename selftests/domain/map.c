@@ -326,6 +326,145 @@ static void logged(void)
 	teardown();
 }
 
+/* One fetch: pages reported, and how many of them unsure. */
+static bool reports(int log, uint32_t flags, uint64_t nr, uint64_t unsure, const char *what)
+{
+	struct vmplat_log_fetch f = {
+		.flags = flags, .nr_pages = NR, .buf = (uintptr_t)bits, .buf_bytes = sizeof(bits),
+	};
+
+	need(log_fetch(log, &f));
+	if (ok(f.out_nr_dirty == nr && f.out_nr_unsure == unsure, "%s", what))
+		return true;
+	diag("%llu pages, %llu of them unsure", f.out_nr_dirty, f.out_nr_unsure);
+	return false;
+}
+
+static bool stands(int log, uint64_t nr, uint64_t unsure, uint64_t device, const char *what)
+{
+	struct vmplat_log_status st = log_status(log);
+
+	if (ok(st.out_nr_dirty == nr && st.out_nr_unsure == unsure && st.out_nr_device == device,
+	       "%s", what))
+		return true;
+	diag("%llu pages, %llu of them unsure, %llu mapped", st.out_nr_dirty, st.out_nr_unsure,
+	     st.out_nr_device);
+	return false;
+}
+
+#define CLEAR	VMPLAT_LOG_FETCH_F_CLEAR
+#define PEEK	VMPLAT_LOG_FETCH_F_PEEK
+
+/* How many are reported for no better reason than that a device could have written them. */
+static void counted(void)
+{
+	int log, other;
+
+	setup();
+	memset((void *)map, 1, NR * PAGE);
+	log = need(log_new(mem, 0, 0));
+	other = need(log_new(mem, VMPLAT_LOG_F_ALL_DIRTY, 0));
+	lru_drain();
+	fetch(log);
+	reports(log, CLEAR, 0, 0, "nothing is mapped: nothing is unsure");
+	stands(other, NR, 0, 0, "nor is what a log begins with");
+	need(domain_map(domain, RW, mem, IOVA, 60 * PAGE, 70 * PAGE));
+	need(domain_map(domain, RW, mem, 2 * IOVA, 100 * PAGE, 50 * PAGE));
+	need(domain_map(domain, VMPLAT_DOMAIN_MAP_F_READ, mem, 0, 0, 20 * PAGE));
+	stands(log, 90, 90, 90, "pages mapped twice count once, those that devices may read do not");
+	is_int(fdinfo(mem, "vmplat-device-pages"), 90, "the memory's fdinfo says how many");
+	is_int(fdinfo(log, "vmplat-unsure"), 90, "so does the log's");
+	stands(other, NR, 0, 90, "what was marked before stays sure");
+	map[61 * PAGE] = 2;
+	map[10 * PAGE] = 2;
+	reports(log, PEEK, 91, 89, "a page that somebody was seen to write is sure");
+	stands(log, 91, 89, 90, "looking does not change that");
+	reports(log, 0, 91, 89, "they are borrowed");
+	map[62 * PAGE] = 2;
+	need(log_end(log, VMPLAT_LOG_END_F_ABORT, NULL));
+	stands(log, 91, 88, 90, "given back each is what it was, or surer");
+	reports(log, CLEAR, 91, 88, "and taken at last");
+	reports(log, CLEAR, 90, 90, "the next time nobody knows");
+	is_int(domain_unmap(domain, IOVA, 70 * PAGE), 1, "one of the mappings goes");
+	stands(log, 90, 90, 50, "right away fewer are mapped, all are reported");
+	reports(log, CLEAR, 90, 90, "once");
+	reports(log, CLEAR, 50, 50, "then only the other's");
+	is_int(domain_unmap_all(domain), 2, "all go");
+	stands(log, 50, 50, 0, "none is mapped");
+	reports(log, CLEAR, 50, 50, "once more");
+	reports(log, CLEAR, 0, 0, "then no more");
+	close(other);
+	close(log);
+	teardown();
+}
+
+/* As ranges, with too little room for all of them. */
+static void counted_ranges(void)
+{
+	struct vmplat_range r[2];
+	struct vmplat_log_fetch f = {
+		.flags = CLEAR | VMPLAT_LOG_FETCH_F_RANGES, .nr_pages = NR, .buf = (uintptr_t)r,
+		.buf_bytes = sizeof(r),
+	};
+	int log;
+
+	setup();
+	memset((void *)map, 1, NR * PAGE);
+	log = need(log_new(mem, 0, 0));
+	lru_drain();
+	fetch(log);
+	for (int i = 0; i < 3; i++)
+		need(domain_map(domain, RW, mem, IOVA + i * (1 << 20), (20 + 40 * i) * PAGE, 10 * PAGE));
+	map[20 * PAGE] = 3;
+	need(log_fetch(log, &f));
+	ok(f.out_nr_ranges == 2 && f.out_nr_dirty == 20 && f.out_nr_unsure == 19 && f.out_next == 100,
+	   "two ranges: what is unsure of them is counted, and no more");
+	f.first = f.out_next;
+	f.nr_pages = NR - f.first;
+	need(log_fetch(log, &f));
+	/* beside the third range, those of the first two in the same word are found again */
+	ok(f.out_nr_ranges == 1 && f.out_nr_dirty == 10 && f.out_nr_unsure == 10, "then the third");
+	close(log);
+	teardown();
+}
+
+/* Who mapped it is killed: the counts are right at once. */
+static void counted_killed(void)
+{
+	int log, go[2];
+	pid_t pid;
+	char c;
+
+	setup();
+	close(domain);
+	memset((void *)map, 1, NR * PAGE);
+	log = need(log_new(mem, 0, 0));
+	lru_drain();
+	fetch(log);
+	need(pipe(go));
+	pid = need(fork());
+	if (!pid) {
+		domain = domain_new();
+		if (domain >= 0 && !domain_map(domain, RW, mem, IOVA, 0, 30 * PAGE))
+			need(write(go[1], "x", 1));
+		for (;;)
+			pause();
+	}
+	close(go[1]);
+	is_int(read(go[0], &c, 1), 1, "another process maps");
+	stands(log, 30, 30, 30, "which counts");
+	fetch(log);
+	kill(pid, SIGKILL);
+	need(waitpid(pid, NULL, 0));
+	stands(log, 30, 30, 0, "kill -9: nothing is mapped, all is reported");
+	reports(log, CLEAR, 30, 30, "once more");
+	reports(log, CLEAR, 0, 0, "then no more");
+	close(go[0]);
+	close(log);
+	domain = need(domain_new());
+	teardown();
+}
+
 /* ---- pages that are to be filled ------------------------------------------------------ */
 
 static void *mapper(void *unused)
@@ -602,6 +741,9 @@ int main(void)
 	kept();
 	not_migrated();
 	logged();
+	counted();
+	counted_ranges();
+	counted_killed();
 	filled();
 	killed_waiting();
 	blocks();

@@ -36,9 +36,18 @@ static void teardown(void)
 	close(mem);
 }
 
+static uint64_t nr_unsure;
+
 static int64_t fetch(void)
 {
-	return need(log_bitmap(log_fd, VMPLAT_LOG_FETCH_F_CLEAR, NR, bits));
+	struct vmplat_log_fetch f = {
+		.flags = VMPLAT_LOG_FETCH_F_CLEAR, .nr_pages = NR, .buf = (uintptr_t)bits,
+		.buf_bytes = sizeof(bits),
+	};
+
+	need(log_fetch(log_fd, &f));
+	nr_unsure = f.out_nr_unsure;
+	return f.out_nr_dirty;
 }
 
 /* Are the pages reported just those of @pages, which ends with -1? */
@@ -72,6 +81,7 @@ static void exact(void)
 		map[first[i] * PAGE] = 1;
 	fetch();
 	ok(just(first), "the first write of a page is reported");
+	is_int(nr_unsure, 0, "as a fact");
 	is_int(fetch(), 0, "and once only");
 	for (int i = 0; first[i] >= 0; i++)
 		map[first[i] * PAGE]++;
@@ -179,6 +189,7 @@ static void held(const char *how)
 	ok(a == 3 && just((int []) { 10, 11, 12, -1 }), "what %s is reported", how);
 	b = fetch();
 	ok(b == 3 && just((int []) { 10, 11, 12, -1 }), "each time");
+	is_int(nr_unsure, 3, "as unsure");
 	if (a != 3 || b != 3)
 		diag("%lld and %lld pages", (long long)a, (long long)b);
 }
@@ -266,8 +277,10 @@ static void guest_here(void)
 	}
 	need(kvm_fill(g, 3 * PAGE, 1, 0x1234));
 	is_int(fetch(), NR, "beside a second MMU everything is reported, be it KVM's");
+	ok(nr_unsure, "as unsure");
 	need(kvm_fill(g, 3 * PAGE, 1, 0x1235));
 	is_int(fetch(), NR, "again");
+	ok(nr_unsure >= NR - 3, "all but what KVM tells of");
 	kvm_free(g);
 	teardown();
 }

@@ -24,16 +24,19 @@ AT(vmplat_log_create, mem_fd, 8);
 AT(vmplat_log_create, threshold_pages, 16);
 
 SIZE(vmplat_range, 16);
-SIZE(vmplat_log_fetch, 64);
+SIZE(vmplat_log_fetch, 72);
 AT(vmplat_log_fetch, first, 8);
 AT(vmplat_log_fetch, buf, 24);
 AT(vmplat_log_fetch, out_next, 56);
+AT(vmplat_log_fetch, out_nr_unsure, 64);
 
 SIZE(vmplat_log_end, 24);
-SIZE(vmplat_log_status, 64);
+SIZE(vmplat_log_status, 80);
 AT(vmplat_log_status, out_nr_pages, 8);
 AT(vmplat_log_status, out_id, 40);
 AT(vmplat_log_status, out_view_busy, 56);
+AT(vmplat_log_status, out_nr_unsure, 64);
+AT(vmplat_log_status, out_nr_device, 72);
 
 SIZE(vmplat_view_mem, 24);
 SIZE(vmplat_view_create, 56);

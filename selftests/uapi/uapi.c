@@ -171,6 +171,7 @@ struct op {
 	unsigned long cmd;
 	enum kind kind;
 	uint32_t size;
+	uint32_t first_size;	/* of its first version, if it has grown since, or 0 */
 	uint32_t known_flags;
 	int reserved;		/* offset of a reserved member, or 0 */
 	int out_fd;		/* offset of the descriptor it makes, or 0 */
@@ -199,12 +200,14 @@ static const struct op ops[] = {
 	   .out_fd = offsetof(struct vmplat_fill_create, out_fd), .has_out = true,
 	   .set = set_fill_create),
 	OP(LOG_FETCH, LOG, vmplat_log_fetch,
+	   .first_size = offsetof(struct vmplat_log_fetch, out_nr_unsure),
 	   .known_flags = VMPLAT_LOG_FETCH_F_PEEK | VMPLAT_LOG_FETCH_F_CLEAR |
 			  VMPLAT_LOG_FETCH_F_RANGES,
 	   .has_out = true, .set = set_fetch),
 	OP(LOG_END, LOG, vmplat_log_end, .known_flags = VMPLAT_LOG_END_F_ABORT,
 	   .set = set_nothing),
 	OP(LOG_STATUS, LOG, vmplat_log_status,
+	   .first_size = offsetof(struct vmplat_log_status, out_nr_unsure),
 	   .reserved = offsetof(struct vmplat_log_status, __reserved), .has_out = true,
 	   .set = set_nothing),
 	OP(VIEW_STATUS, VIEW, vmplat_view_status, .has_out = true, .set = set_nothing),
@@ -284,6 +287,27 @@ static void undo(const struct op *op, const union arg *a)
 
 /* ---- generic tests ------------------------------------------------------ */
 
+/* Programs built against an older version: they get what they know, and nothing behind it. */
+static void test_older(const struct op *op)
+{
+	int wrong = 0, written = 0;
+
+	for (uint32_t size = op->first_size; size && size < op->size; size++) {
+		union arg *a;
+
+		fx_open();
+		a = prepare(op);
+		a->size = size;
+		memset(a->bytes + size, 0x5a, op->size - size);
+		wrong += !is_right(op, call(op, a));
+		for (uint32_t i = size; i < op->size; i++)
+			written += a->bytes[i] != 0x5a;
+		fx_close();
+	}
+	if (op->first_size)
+		ok(!wrong && !written, "%s: each size of older programs", op->name);
+}
+
 static void test_sizes(const struct op *op)
 {
 	static const uint32_t longer[] = { 1, 4, 8, 100, 4096 };
@@ -291,7 +315,7 @@ static void test_sizes(const struct op *op)
 	union arg *a;
 
 	fx_open();
-	for (uint32_t size = 0; size < op->size; size++) {
+	for (uint32_t size = 0; size < (op->first_size ?: op->size); size++) {
 		a = prepare(op);
 		a->size = size;
 		errno = 0;
@@ -797,6 +821,7 @@ int main(void)
 	fds = open_fds();
 	for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
 		test_sizes(&ops[i]);
+		test_older(&ops[i]);
 		test_flags(&ops[i]);
 		test_pointers(&ops[i]);
 		test_emfile(&ops[i]);

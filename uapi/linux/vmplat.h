@@ -19,6 +19,8 @@
  *   5  memory in blocks of 2 MiB (VMPLAT_MEM_F_HUGE), IOMMU domains (VMPLAT_DOMAIN_*);
  *      what is mapped into a domain cannot be punched out: EBUSY
  *   6  virtual functions with an owner (VMPLAT_SRIOV_*)
+ *   7  how much of what a log reports nobody saw written: out_nr_unsure of
+ *      VMPLAT_LOG_FETCH and VMPLAT_LOG_STATUS, out_nr_device of the latter
  */
 #ifndef _UAPI_LINUX_VMPLAT_H
 #define _UAPI_LINUX_VMPLAT_H
@@ -27,7 +29,7 @@
 #include <linux/types.h>
 
 /* VMPLAT_ABI - counts up with each entry of the changelog above. */
-#define VMPLAT_ABI		6
+#define VMPLAT_ABI		7
 
 /**
  * DOC: Calling convention
@@ -266,6 +268,11 @@ enum vmplat_log_fetch_flags {
  * @out_nr_ranges: ranges written, for VMPLAT_LOG_FETCH_F_RANGES
  * @out_next: first page not looked at: @first + @nr_pages, or less when the
  *	ranges filled @buf; go on from there
+ * @out_nr_unsure: of @out_nr_dirty, pages of a pinnable memory that are reported only
+ *	because nobody could have seen a write: they are, or were since the last report,
+ *	mapped into a domain for devices to write, pinned or otherwise held (VFIO,
+ *	iommufd, io_uring, a pipe), or within reach of a second MMU (KVM). 0: what is
+ *	reported was written
  *
  * A page that was written after the last report is always reported; one that was
  * not may be. EMSGSIZE: @buf_bytes too small for the bitmap; EBUSY: see CLEAR, or
@@ -281,6 +288,7 @@ struct vmplat_log_fetch {
 	__aligned_u64 out_nr_dirty;
 	__aligned_u64 out_nr_ranges;
 	__aligned_u64 out_next;
+	__aligned_u64 out_nr_unsure;
 };
 
 #define VMPLAT_LOG_FETCH	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_LOG_FETCH)
@@ -322,6 +330,9 @@ struct vmplat_log_end {
  * @out_id: label given by the last commit; zero before the first
  * @out_view_busy: 1 while a view holds the marks
  * @__reserved: must be 0
+ * @out_nr_unsure: of @out_nr_dirty, as for VMPLAT_LOG_FETCH
+ * @out_nr_device: pages of the memory that are mapped into domains for devices to
+ *	write, now: every fetch reports them
  */
 struct vmplat_log_status {
 	__u32 size;
@@ -333,6 +344,8 @@ struct vmplat_log_status {
 	__u8 out_id[VMPLAT_ID_BYTES];
 	__u32 out_view_busy;
 	__u32 __reserved;
+	__aligned_u64 out_nr_unsure;
+	__aligned_u64 out_nr_device;
 };
 
 #define VMPLAT_LOG_STATUS	_IO(VMPLAT_IOC_TYPE, VMPLAT_CMD_LOG_STATUS)

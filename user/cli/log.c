@@ -24,6 +24,9 @@ static const char help_watch[] =
 "many times within an interval counts once: this is what the next increment or\n"
 "migration pass would have to copy. Ctrl-C ends it.\n"
 "\n"
+"Of a pinnable memory some pages may be reported unsure: a device, a pin or KVM could\n"
+"have written them unseen. They have to be copied as well, but say nothing of the rate.\n"
+"\n"
 "  -i, --interval SECONDS   default 1\n"
 "  -n, --count N            stop after N intervals\n"
 "      --json               one JSON object a line\n";
@@ -46,15 +49,20 @@ struct watch {
 static void report(const struct watch *w, uint64_t dirty, double secs)
 {
 	char total[CLI_NUM_LEN], rate[CLI_NUM_LEN];
-	uint64_t bytes = dirty * w->page_bytes;
+	uint64_t bytes = dirty * w->page_bytes, unsure = vmplat_log_unsure(w->log);
 
-	if (w->json)
-		printf("{\"seconds\":%.3f,\"dirty_pages\":%" PRIu64 ",\"dirty_bytes\":%" PRIu64
-		       ",\"bytes_per_second\":%.0f}\n", secs, dirty, bytes, bytes / secs);
-	else
-		printf("%10" PRIu64 " pages  %10s  %5.1f %%  %10s/s\n", dirty,
+	if (w->json) {
+		printf("{\"seconds\":%.3f,\"dirty_pages\":%" PRIu64 ",\"unsure_pages\":%" PRIu64
+		       ",\"dirty_bytes\":%" PRIu64 ",\"bytes_per_second\":%.0f}\n", secs, dirty,
+		       unsure, bytes, bytes / secs);
+	} else {
+		printf("%10" PRIu64 " pages  %10s  %5.1f %%  %10s/s", dirty,
 		       cli_show_bytes(bytes, total), 100.0 * dirty / w->nr_pages,
 		       cli_show_bytes(bytes / secs, rate));
+		if (unsure)
+			printf("  %" PRIu64 " unsure", unsure);
+		putchar('\n');
+	}
 	fflush(stdout);
 }
 

@@ -119,6 +119,13 @@ int64_t vmplat_log_bitmap(struct vmplat_log *log, uint32_t flags,
  */
 int64_t vmplat_log_take(struct vmplat_log *log);
 /**
+ * vmplat_log_unsure - of what the last fetch reported, how many pages nobody saw written?
+ *
+ * &vmplat_log_fetch.out_nr_unsure of the last vmplat_log_bitmap() or vmplat_log_ranges(), or the
+ * sum of vmplat_log_take(); 0 after one that failed.
+ */
+uint64_t vmplat_log_unsure(const struct vmplat_log *log);
+/**
  * vmplat_log_ranges - fetch as ranges
  * @next: where to go on, as &vmplat_log_fetch.out_next
  *

@@ -25,6 +25,7 @@ struct vmplat_mem {
 struct vmplat_log {
 	int fd;
 	uint64_t nr_pages;
+	uint64_t nr_unsure;		/* of the last fetch */
 };
 
 struct vmplat_view {

@@ -50,6 +50,7 @@ static int fetch(struct vmplat_log *log, struct vmplat_log_fetch *arg)
 {
 	int rc = lib_ioctl(log->fd, VMPLAT_LOG_FETCH, arg);
 
+	log->nr_unsure = rc ? 0 : arg->out_nr_unsure;
 	switch (rc) {
 	case 0:
 		return 0;
@@ -90,6 +91,7 @@ API int64_t vmplat_log_take(struct vmplat_log *log)
 {
 	uint64_t *bits = malloc(TAKE_PAGES / 8);
 	int64_t sum = 0, nr = 0;
+	uint64_t unsure = 0;
 
 	if (!bits)
 		return lib_error(-ENOMEM, "out of memory");
@@ -99,9 +101,16 @@ API int64_t vmplat_log_take(struct vmplat_log *log)
 		nr = vmplat_log_bitmap(log, VMPLAT_LOG_FETCH_F_CLEAR, first,
 				       left < TAKE_PAGES ? left : TAKE_PAGES, bits);
 		sum += nr;
+		unsure += log->nr_unsure;
 	}
 	free(bits);
+	log->nr_unsure = nr < 0 ? 0 : unsure;
 	return nr < 0 ? nr : sum;
+}
+
+API uint64_t vmplat_log_unsure(const struct vmplat_log *log)
+{
+	return log->nr_unsure;
 }
 
 API int64_t vmplat_log_ranges(struct vmplat_log *log, uint32_t flags, uint64_t first,
