@@ -26,6 +26,7 @@
 #include <linux/slab.h>
 #include <linux/timekeeping.h>
 
+#include "pci_use.h"
 #include "vmplat.h"
 
 /* What the sysfs of drivers and driverctl call a device nobody may drive. */
@@ -342,13 +343,18 @@ static int attach_all(const struct vf_set *set, struct blocker *b)
 }
 
 /*
- * Groups of VFs that VFIO could hand out, claimed: to take a VF from a VFIO driver
- * while a guest has it waits for the guest, with no way out. While this is held
- * nobody can begin to.
+ * VFs that VFIO could hand out, kept: to take a VF from a VFIO driver while a guest has it
+ * waits for the guest, with no way out. While this is held nobody can begin to: the
+ * IOMMU group is claimed, and vmplat_vfio, if it is that, opens nothing.
  */
+struct claim {
+	struct iommu_group *group;	/* NULL: none, or claimed for an earlier VF */
+	struct vmplat_pci_use *use;
+};
+
 struct claims {
 	unsigned int nr;
-	struct iommu_group *groups[];
+	struct claim vfs[];
 };
 
 static bool has_group(const struct claims *c, const struct iommu_group *group)
@@ -356,58 +362,80 @@ static bool has_group(const struct claims *c, const struct iommu_group *group)
 	unsigned int i;
 
 	for (i = 0; i < c->nr; i++)
-		if (c->groups[i] == group)
+		if (c->vfs[i].group == group)
 			return true;
 	return false;
 }
 
-static int claim_group(struct claims *c, struct iommu_group *group)
+/* Takes over the reference to @group. */
+static int claim_group(struct claims *c, struct claim *vf,
+		       struct iommu_group *group)
 {
-	int err;
+	int err = 0;
 
 	if (has_group(c, group))
-		return -EALREADY;
+		goto put_group;
 	err = iommu_group_claim_dma_owner(group, c);
 	if (!err) {
-		c->groups[c->nr++] = group;
+		vf->group = group;
 		return 0;
 	}
 	if (iommu_group_dma_owner_claimed(group))
-		return -EBUSY;
-	/* Another of its functions has a driver of the host's: no VFIO for now. */
-	return err == -EPERM || err == -EBUSY ? -EALREADY : err;
+		err = -EBUSY;
+	else if (err == -EPERM || err == -EBUSY)
+		err = 0;	/* a driver of the host's has its neighbour: no VFIO */
+put_group:
+	iommu_group_put(group);
+	return err;
 }
 
-static int claim_vf(struct claims *c, struct pci_dev *vf)
+static int hold(struct claim *vf, struct pci_dev *pdev)
+{
+	struct vmplat_pci_user user;
+	struct vmplat_pci_use *use = vmplat_pci_hold(pdev, false, &user);
+
+	if (IS_ERR(use))	/* -ENXIO: another driver */
+		return PTR_ERR(use) == -EBUSY ? -EBUSY : 0;
+	vf->use = use;
+	return 0;
+}
+
+static int claim_vf(struct claims *c, struct claim *vf, struct pci_dev *pdev)
 {
 	struct iommu_group *group;
 	bool user, enabled;
 	int err;
 
-	device_lock(&vf->dev);
+	device_lock(&pdev->dev);
 	/* without a driver it may be in a domain of somebody's all the same */
-	user = !vf->driver || vf->driver->driver_managed_dma;
+	user = !pdev->driver || pdev->driver->driver_managed_dma;
 	/* by an open of VFIO, also without IOMMU */
-	enabled = vf->driver && pci_is_enabled(vf);
-	device_unlock(&vf->dev);
+	enabled = pdev->driver && pci_is_enabled(pdev);
+	device_unlock(&pdev->dev);
 	if (!user)
 		return 0;
 	if (enabled)
 		return -EBUSY;
-	group = iommu_group_get(&vf->dev);
-	if (!group)
-		return 0;
-	err = claim_group(c, group);
+	err = hold(vf, pdev);
 	if (err)
-		iommu_group_put(group);
-	return err == -EALREADY ? 0 : err;
+		return err;
+	/* A group that VFIO made up, for want of an IOMMU, has no DMA to be owned. */
+	group = pdev->dev.iommu ? iommu_group_get(&pdev->dev) : NULL;
+	return group ? claim_group(c, vf, group) : 0;
 }
 
 static void drop_claims(struct claims *c)
 {
+	struct claim *vf;
+
 	while (c->nr--) {
-		iommu_group_release_dma_owner(c->groups[c->nr]);
-		iommu_group_put(c->groups[c->nr]);
+		vf = &c->vfs[c->nr];
+		if (vf->group) {
+			iommu_group_release_dma_owner(vf->group);
+			iommu_group_put(vf->group);
+		}
+		if (vf->use)
+			vmplat_pci_unhold(vf->use);
 	}
 	kfree(c);
 }
@@ -421,7 +449,8 @@ static int claim_all(const struct vf_set *set, struct claims *c,
 	for (i = 0; i < set->nr; i++) {
 		if (pci_is_dev_assigned(set->vfs[i]))
 			return blocked(b, -EBUSY, VMPLAT_SRIOV_WHY_ASSIGNED, i);
-		err = claim_vf(c, set->vfs[i]);
+		err = claim_vf(c, &c->vfs[i], set->vfs[i]);
+		c->nr++;
 		if (err == -EBUSY)
 			return blocked(b, err, VMPLAT_SRIOV_WHY_OPEN, i);
 		if (err)
@@ -437,7 +466,7 @@ static int take_from_drivers(const struct vf_set *set, struct blocker *b)
 	unsigned int i;
 	int err;
 
-	c = kzalloc(struct_size(c, groups, set->nr), GFP_KERNEL_ACCOUNT);
+	c = kzalloc(struct_size(c, vfs, set->nr), GFP_KERNEL_ACCOUNT);
 	if (!c)
 		return -ENOMEM;
 	err = claim_all(set, c, b);

@@ -405,17 +405,41 @@ static void test_race(void)
 	is_int(nr_wrong, 0, "and refused for no other reason");
 }
 
+/* What "vmplat claim VERB edu" says and returns. */
+static int claim(const char *verb, const char *more, char *said, size_t room)
+{
+	char command[160];
+	size_t n;
+	FILE *p;
+
+	snprintf(command, sizeof(command), "vmplat claim %s %s --owner test --dir /tmp/vfio-claims %s 2>&1",
+		 verb, edu.address, more);
+	p = popen(command, "r");
+	if (!p)
+		bail("%s", command);
+	n = fread(said, 1, room - 1, p);
+	said[n] = 0;
+	return WEXITSTATUS(pclose(p));
+}
+
 /* The same by the command, which goes through whole groups and a journal. */
 static void test_claim(void)
 {
-	char command[128];
+	char said[1024], user[64];
+	struct user u;
 
-	snprintf(command, sizeof(command), "vmplat claim add %s --driver vmplat_vfio --owner test --dir /tmp/vfio-claims",
-		 edu.address);
-	is_int(system(command), 0, "vmplat claim add --driver vmplat_vfio");
+	is_int(claim("add", "--driver vmplat_vfio", said, sizeof(said)), 0,
+	       "vmplat claim add --driver vmplat_vfio");
 	is_str(driver(), "vmplat_vfio", "the driver has it");
-	snprintf(command, sizeof(command), "vmplat claim release %s --owner test --dir /tmp/vfio-claims", edu.address);
-	is_int(system(command), 0, "vmplat claim release");
+	open_edu(&u);
+	ok(u.device >= 0, "it is opened");
+	is_int(claim("release", "", said, sizeof(said)), 1, "vmplat claim release while it is open");
+	snprintf(user, sizeof(user), "process %d has it open", getpid());
+	if (!ok(strstr(said, user), "it is refused, and the user is named"))
+		diag("%s", said);
+	is_str(driver(), "vmplat_vfio", "the driver still has it");
+	close_edu(&u);
+	is_int(claim("release", "", said, sizeof(said)), 0, "vmplat claim release");
 	is_str(driver(), "", "it has it no more");
 }
 

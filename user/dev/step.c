@@ -57,11 +57,36 @@ static int guard_open(struct guards *g, struct vmplat_devs *devs, const char *na
 	return dev_append(devs, &g->names, &name, sizeof(name)) ? 0 : -ENOMEM;
 }
 
+/*
+ * vmplat_vfio knows who has the function open, and keeps it shut while it is held, whichever way it
+ * would be opened: by its group or by a node of its own. What this module cannot say, the nodes do.
+ */
+static int guard_hold(struct guards *g, struct vmplat_devs *devs, const struct vmplat_pci *pci)
+{
+	struct vmplat *dev;
+	int fd = -ENXIO;
+
+	if (!pci->driver || strcmp(pci->driver, "vmplat_vfio"))
+		return 0;
+	if (!vmplat_open(&dev, NULL))
+		fd = vmplat_pci_hold(dev, pci->address, 0);
+	vmplat_close(dev);
+	if (fd < 0)
+		return fd == -EBUSY ? fd : 0;
+	if (dev_append(devs, &g->fds, &fd, sizeof(fd)))
+		return 0;
+	close(fd);
+	return -ENOMEM;
+}
+
 int guards_add(struct guards *g, struct vmplat_devs *devs, const struct vmplat_pci *pci)
 {
 	struct dev_list list = { };
 	const char **names;
+	int rc = guard_hold(g, devs, pci);
 
+	if (rc)
+		return rc;
 	use_exclusive_nodes(devs, pci, &list);
 	names = list.items;
 	for (size_t i = 0; i < list.nr && !devs->no_memory; i++)
