@@ -292,6 +292,67 @@ def generated():
     clean('plain', image)
     for reader in ('bsdtar', 'kernel'):
         against('plain', image, 'iso', reader)
+    fat('12', '2M')
+    fat('16', '8M', '-s', '2')
+    fat('32', '34M', '-s', '1')
+
+
+# times in FAT are local, names of the command line UTF-8
+FAT_ENV = dict(os.environ, TZ='UTC0', LC_ALL='C.UTF-8', PATH=os.environ['PATH'] + ':/usr/sbin:/sbin')
+
+
+def mtools(image, which):
+    into = fresh('theirs')
+    run('mcopy', '-s', '-m', '-n', '-i', work + '/efi.img', '::', into, env=FAT_ENV)
+    return tree(into)
+
+
+def vfat(image, which):
+    at = os.path.join(work, 'mnt')
+    os.makedirs(at, exist_ok=True)
+    rc, out = run('mount', '-t', 'vfat', '-o', 'loop,ro,utf8,tz=UTC', work + '/efi.img', at)
+    if rc:
+        return None
+    try:
+        return tree(at)
+    finally:
+        run('umount', at)
+
+
+def fat(bits, size, *options):
+    """What UEFI boots from. Files that were deleted make room for one in many pieces."""
+    top, efi = source(links=False), work + '/efi.img'
+    subprocess.call(['rm', '-f', efi])
+    run('truncate', '-s', size, efi)
+    # no file is there whose name differs in case only: mtools would rename it
+    for command in (('mkfs.vfat', '-F', bits, '-n', 'EFI', *options, efi),
+                    ('mcopy', '-s', '-m', '-i', efi, *sorted(glob.glob(top + '/*')), '::'),
+                    ('mdel', '-i', efi, '::many/file?[02468]', '::many/file[13579]'),
+                    # FAT32 knows where free clusters begin, but not here
+                    ('dd', 'if=/dev/zero', 'of=' + efi, 'bs=1', 'seek=1004', 'count=4', 'conv=notrunc') if bits == '32' else ('true',),
+                    ('mcopy', '-m', '-i', efi, top + '/dir/numbers', '::In pieces.data')):
+        rc, out = run(*command, env=FAT_ENV)
+        if rc:
+            ok(False, 'making a FAT%s' % bits, *out.splitlines()[-5:])
+    name = 'fat' + bits
+    image = make(name, 'xorriso', '-as', 'mkisofs', '-quiet', '-R', '-eltorito-alt-boot', '-e',
+                 '--interval:appended_partition_2:all::', '-no-emul-boot', '-append_partition', '2', '0xef', efi,
+                 '-o', '@', top + '/boot')
+    clean(name, image)
+    a = ours(image, 'efi')
+    for reader in mtools, vfat:
+        b, what = reader(image, 'efi'), '%s, efi tree, like %s' % (name, reader.__name__)
+        if b is None:
+            tap.skip(what + ': cannot mount here')
+            continue
+        diff = compare(a, b, ('mode', 'mtime', 'dirtime') if reader == mtools else ('mode',))
+        ok(not diff and a.get('In pieces.data', {}).get('size') == 108890, what, *diff[:12])
+    f = json.loads(vmplat('ls', '--json', '--tree', 'efi', image, 'In pieces.data')[1].splitlines()[0])
+    with open(image, 'rb') as disc:
+        disc.seek(f['offset'])
+        straight = disc.read(f['bytes'])
+    with open(top + '/dir/numbers', 'rb') as data:
+        ok(straight != data.read(), name + ' has it in pieces')
 
 
 def with_links(image, top):
@@ -356,7 +417,7 @@ def packaged():
 
 
 def fits(command):
-    return all(shutil.which(c) for c in command)
+    return all(shutil.which(c, path=FAT_ENV['PATH']) for c in command)
 
 
 def documented():
@@ -371,11 +432,11 @@ def documented():
 
 try:
     documented()
-    if fits(('bsdtar', 'xorriso', '7zz', 'genisoimage')):
+    if fits(('bsdtar', 'xorriso', '7zz', 'genisoimage', 'mkfs.vfat', 'mcopy')):
         packaged()
         generated()
     else:
-        ok(False, 'the other readers', 'bsdtar, xorriso, 7zz and genisoimage are needed: make setup')
+        ok(False, 'the other readers', 'bsdtar, xorriso, 7zz, genisoimage, dosfstools and mtools are needed: make setup')
 finally:
     subprocess.call(['chmod', '-R', 'u+rwx', work])
     shutil.rmtree(work, ignore_errors=True)

@@ -31,7 +31,7 @@ static int parse_tree(const char *verb, const char *word, enum vmplat_iso_tree *
 		}
 	}
 	near = cli_nearest(word, names);
-	return cli_usage(verb, "--tree: '%s' is none of rr, joliet, iso, udf, 1999, auto%s%s%s", word,
+	return cli_usage(verb, "--tree: '%s' is none of rr, joliet, iso, udf, 1999, efi, auto%s%s%s", word,
 			 near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
@@ -387,7 +387,8 @@ static const char ls_help[] =
 "  -R, --recursive  subdirectories too\n"
 "  -a, --all        associated files (resource forks) too\n"
 "  --tree TREE      rr, joliet, iso, udf, 1999, or auto: the first there is of\n"
-"                   rr, udf, joliet, 1999, iso\n"
+"                   rr, udf, joliet, 1999, iso; efi: the FAT file system in the\n"
+"                   boot image for UEFI\n"
 "  --json           an object a line, with times, places on the disc and flags\n";
 
 static const struct {
@@ -713,7 +714,7 @@ static const char cat_help[] =
 "Write files of a disc image to standard output, one after the other. zisofs is\n"
 "uncompressed, links are followed within the disc.\n"
 "\n"
-"  --tree TREE   rr, joliet, iso, udf, 1999 or auto\n"
+"  --tree TREE   rr, joliet, iso, udf, 1999, efi or auto\n"
 "  --json        on standard error, what was written, as an object a file\n";
 
 static int copy_by_hand(int in, uint64_t pos, uint64_t bytes, int out,

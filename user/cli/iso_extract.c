@@ -51,7 +51,7 @@ static const char help[] =
 "  -C, --directory DIR   where to\n"
 "  -f, --overwrite       replace files that exist\n"
 "  --owner               restore owner and group, set-user-ID bits and devices (root)\n"
-"  --tree TREE           rr, joliet, iso, udf, 1999 or auto\n"
+"  --tree TREE           rr, joliet, iso, udf, 1999, efi or auto\n"
 "  --json                counts as an object\n";
 
 /* A file that waits to be written. */

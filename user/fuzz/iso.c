@@ -11,7 +11,7 @@
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *in, size_t len);
 
-#define NR_DISCS 5
+#define NR_DISCS 6
 #define READ_MAX (1u << 20)
 
 static struct disc discs[NR_DISCS];
@@ -21,9 +21,12 @@ static int fd;
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
+	struct fat_volume fat;
+
 	discs[0] = iso_disc();
-	for (int i = 1; i < NR_DISCS; i++)
+	for (int i = 1; i < 5; i++)
 		discs[i] = udf_disc(i - 1);
+	discs[5] = fat_disc(32, &fat);
 	for (int i = 0; i < NR_DISCS; i++)
 		if (discs[i].bytes > work_bytes)
 			work_bytes = discs[i].bytes;

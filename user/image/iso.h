@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What the files of the disc reader share. Data flows one way: iso_io reads bytes
- * through a small cache; iso_vol finds the trees; iso_dir with iso_rr, and
- * iso_udf_dir, turn one directory's bytes into nodes, one at a time; iso_tree walks;
+ * through a small cache; iso_vol finds the trees; iso_dir with iso_rr, iso_udf_dir, and
+ * iso_fat turn one directory's bytes into nodes, one at a time; iso_tree walks;
  * iso_file with iso_zf reads contents; iso_check looks at all of it.
  *
  * Words: a sector is 2048 bytes. A section is a run of a file's bytes on the disc. A
@@ -57,6 +57,12 @@ static inline uint32_t be32(const uint8_t *p)
 	return (uint32_t)be16(p) << 16 | be16(p + 2);
 }
 
+static inline void wr_be16(uint8_t *p, uint16_t v)
+{
+	p[0] = v >> 8;
+	p[1] = v & 0xff;
+}
+
 /* ---- discs ------------------------------------------------------------- */
 
 #define WINDOW_BYTES	65536u
@@ -69,7 +75,7 @@ struct iso_window {
 	uint8_t *buf;
 };
 
-/* A directory: ISO: its extent; UDF: its ICB in @pos, and no length. */
+/* A directory: ISO: its extent; UDF: its ICB in @pos; FAT: its first cluster's place; these have no length. */
 struct iso_loc {
 	uint64_t pos, bytes;
 };
@@ -85,6 +91,7 @@ struct iso_volume {
 };
 
 struct iso_udf;
+struct iso_fat;
 
 struct vmplat_iso {
 	int fd;
@@ -97,6 +104,7 @@ struct vmplat_iso {
 	uint64_t terminator;	/* offset of the set terminator, 0 if there is none */
 	uint64_t boot_catalog;
 	struct iso_udf *udf;
+	struct iso_fat *fat;	/* in the boot image for UEFI */
 	bool rock_ridge;
 	uint8_t susp_skip;	/* SP: bytes before the fields in each record */
 	char rr_version[32];
@@ -162,6 +170,8 @@ bool iso_tame(char *name, size_t *len);
 bool iso_time7(const uint8_t *p, struct timespec *ts);
 bool iso_time17(const uint8_t *p, struct timespec *ts);
 bool iso_time_udf(const uint8_t *p, struct timespec *ts);
+/* FAT: a date, a time in steps of 2 s, and hundredths of a second on top of it */
+bool iso_time_fat(uint16_t date, uint16_t time, uint8_t hundredths, struct timespec *ts);
 
 /* ---- sections ---------------------------------------------------------- */
 
@@ -219,11 +229,11 @@ struct iso_cursor {
 	struct iso_loc loc;
 	uint64_t off;			/* of the next record in the directory */
 	uint64_t extra;			/* bytes of continuation areas looked at */
-	const struct iso_volume *vol;	/* NULL: UDF */
+	const struct iso_volume *vol;	/* NULL: UDF or FAT */
 	bool rr;
 	uint64_t sector_pos;		/* what @sector holds, if not ~0 */
 	uint8_t sector[ISO_SECTOR];
-	struct iso_sections sections;	/* UDF */
+	struct iso_sections sections;	/* UDF, FAT */
 };
 
 int iso_cursor_open(struct iso_cursor *c, struct vmplat_iso *iso, struct iso_loc loc);
@@ -235,7 +245,7 @@ void iso_root(struct vmplat_iso *iso, struct iso_node *n);
 /* The directory that an entry of a tree is; -ENOTDIR */
 int iso_loc_of(struct vmplat_iso *iso, const struct vmplat_iso_entry *e, struct iso_loc *loc);
 void iso_entry(const struct iso_node *n, struct vmplat_iso_entry *e);
-/* The hierarchy of the current tree; NULL for UDF. */
+/* The hierarchy of the current tree; NULL for UDF and FAT. */
 const struct iso_volume *iso_tree_volume(const struct vmplat_iso *iso);
 
 /* iso_dir.c */
@@ -288,6 +298,24 @@ uint32_t iso_udf_block(const struct vmplat_iso *iso);
 /* Compare a descriptor's tag with what it should be; @room bytes of it are there. */
 int iso_udf_tag(struct vmplat_iso *iso, const uint8_t *p, size_t room, int id, uint32_t block,
 		uint64_t off);
+
+/* ---- FAT --------------------------------------------------------------- */
+
+/* iso_boot.c: places of the boot images for UEFI; how many, at most @max */
+unsigned int iso_boot_efi(struct vmplat_iso *iso, uint64_t *pos, unsigned int max);
+/* iso->fat, if one of them has such a file system that can be read; -ENOMEM */
+int iso_fat_detect(struct vmplat_iso *iso);
+void iso_fat_root(struct vmplat_iso *iso, struct iso_node *n);
+/* The directory at @pos as sections. */
+int iso_fat_dir(struct vmplat_iso *iso, uint64_t pos, struct iso_sections *s);
+int iso_fat_next(struct iso_cursor *c, struct iso_node *n);
+/* A file's or directory's data, and its true length in @n. */
+int iso_fat_data(struct vmplat_iso *iso, const struct vmplat_iso_entry *e, struct iso_sections *s,
+		 struct iso_node *n);
+/* What is wrong with a file's chain; @clusters adds up those of all files. */
+int iso_fat_check_file(struct vmplat_iso *iso, const struct vmplat_iso_entry *e, uint64_t *clusters);
+/* Whether the copies of the allocation table are. */
+int iso_fat_check_tables(struct vmplat_iso *iso);
 
 /* ---- contents ---------------------------------------------------------- */
 

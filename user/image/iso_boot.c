@@ -12,6 +12,7 @@
 #include "image/iso.h"
 
 #define CATALOG_MAX	65536u
+#define BOOT_LOOK_MAX	32u	/* entries among which an image for UEFI is looked for */
 
 enum { HEADER_VALIDATION = 0x01, HEADER_EXTENSION = 0x44, HEADER_BOOTABLE = 0x88,
        HEADER_SECTION = 0x90, HEADER_LAST = 0x91 };
@@ -109,6 +110,26 @@ static int read_catalog(struct catalog *c)
 	}
 	return iso_bad(c->iso, "boot-catalog", off, "the boot catalogue is longer than %u bytes",
 		       CATALOG_MAX);
+}
+
+unsigned int iso_boot_efi(struct vmplat_iso *iso, uint64_t *pos, unsigned int max)
+{
+	struct catalog c = { .iso = iso };
+	unsigned int nr = 0;
+
+	if (!iso->boot_catalog)
+		return 0;
+	c.entries = calloc(BOOT_LOOK_MAX, sizeof(*c.entries));
+	c.max = c.entries ? BOOT_LOOK_MAX : 0;
+	/* what is wrong with it is said where it is asked for */
+	iso_hush(iso, true);
+	read_catalog(&c);
+	iso_hush(iso, false);
+	for (unsigned int i = 0; i < c.nr && i < c.max && nr < max; i++)
+		if (c.entries[i].platform == VMPLAT_ISO_UEFI)
+			pos[nr++] = c.entries[i].pos;
+	free(c.entries);
+	return nr;
 }
 
 /* ---- real sizes -------------------------------------------------------- */

@@ -30,6 +30,7 @@ struct check {
 	uint64_t dir_hash;
 	/* directories of the hierarchy at hand, in any order */
 	uint64_t dirs_sum, nr_dirs;
+	uint64_t clusters;	/* of a FAT file system's files */
 };
 
 /* FNV-1a, with the bits mixed: sums of it compare sets, and a set is indexed by it. */
@@ -138,6 +139,8 @@ static void check_contents(struct check *c, const struct vmplat_iso_entry *e)
 {
 	struct vmplat_iso_file *f;
 
+	if (c->iso->tree == VMPLAT_ISO_EFI && S_ISREG(e->st.mode))
+		iso_fat_check_file(c->iso, e, &c->clusters);
 	if (!(e->st.flags & VMPLAT_ISO_ZISOFS) || (e->st.flags & VMPLAT_ISO_BROKEN))
 		return;
 	if (!vmplat_iso_file_open(&f, c->iso, e))
@@ -581,7 +584,9 @@ static int check_trees(struct check *c)
 		if (!(have & 1 << t))
 			continue;
 		rc = walk_tree(c, t);
-		if (!rc && t != VMPLAT_ISO_RR && t != VMPLAT_ISO_UDF)
+		if (!rc && t == VMPLAT_ISO_EFI)
+			rc = iso_fat_check_tables(c->iso);
+		else if (!rc && t != VMPLAT_ISO_RR && t != VMPLAT_ISO_UDF)
 			rc = check_tables(c, iso_tree_volume(c->iso));
 	}
 	return rc;
@@ -596,7 +601,8 @@ static int check_agreement(struct check *c)
 
 	rc = vmplat_iso_use(c->iso, VMPLAT_ISO_AUTO);
 	best = c->iso->tree;
-	/* Rock Ridge is the plain tree with better names */
+	/* other files; Rock Ridge is the plain tree with better names */
+	have &= ~(1u << VMPLAT_ISO_EFI);
 	if (have & 1 << VMPLAT_ISO_RR)
 		have &= ~(1u << VMPLAT_ISO_PLAIN);
 	for (int t = 1; t < VMPLAT_ISO_NR_TREES && !rc; t++)

@@ -477,7 +477,7 @@ int iso_dir_self(struct vmplat_iso *iso, const struct iso_volume *vol, uint64_t 
 	return 0;
 }
 
-/* ---- cursors, of either kind ------------------------------------------- */
+/* ---- cursors, of all kinds ------------------------------------------- */
 
 int iso_cursor_open(struct iso_cursor *c, struct vmplat_iso *iso, struct iso_loc loc)
 {
@@ -489,6 +489,8 @@ int iso_cursor_open(struct iso_cursor *c, struct vmplat_iso *iso, struct iso_loc
 	c->rr = iso->tree == VMPLAT_ISO_RR;
 	c->sector_pos = ~0ULL;
 	memset(&c->sections, 0, sizeof(c->sections));
+	if (iso->tree == VMPLAT_ISO_EFI)
+		return iso_fat_dir(iso, loc.pos, &c->sections);
 	if (!c->vol)
 		return iso_udf_node(iso, loc.pos, NULL, &c->sections);
 	if (!iso_inside(iso, loc.pos, loc.bytes))
@@ -504,5 +506,7 @@ void iso_cursor_close(struct iso_cursor *c)
 
 int iso_cursor_next(struct iso_cursor *c, struct iso_node *n)
 {
-	return c->vol ? iso_dir_next(c, n) : iso_udf_next(c, n);
+	if (c->vol)
+		return iso_dir_next(c, n);
+	return c->iso->tree == VMPLAT_ISO_EFI ? iso_fat_next(c, n) : iso_udf_next(c, n);
 }

@@ -23,6 +23,8 @@ static int find_data(struct vmplat_iso *iso, const struct vmplat_iso_entry *e,
 				 vmplat_iso_tree_name(iso->tree));
 	if (iso->tree == VMPLAT_ISO_UDF)
 		return iso_udf_node(iso, e->place[0], n, s);
+	if (iso->tree == VMPLAT_ISO_EFI)
+		return iso_fat_data(iso, e, s, n);
 	if (!(e->place[3] & PLACE_ROOT) && !S_ISDIR(e->st.mode))
 		return iso_dir_sections(iso, e->place, s, n);
 	n->st = e->st;

@@ -143,3 +143,13 @@ bool iso_time_udf(const uint8_t *p, struct timespec *ts)
 		ts->tv_nsec = 0;
 	return make_time(ts, (int16_t)le16(p + 2), p[4], p[5], p[6], p[7], p[8], east);
 }
+
+bool iso_time_fat(uint16_t date, uint16_t time, uint8_t hundredths, struct timespec *ts)
+{
+	if (!make_time(ts, 1980 + (date >> 9), date >> 5 & 15, date & 31, time >> 11, time >> 5 & 63,
+		       2 * (time & 31), 0))
+		return false;
+	ts->tv_sec += hundredths / 100;
+	ts->tv_nsec = hundredths % 100 * 10000000L;
+	return true;
+}

@@ -27,10 +27,15 @@ void iso_root(struct vmplat_iso *iso, struct iso_node *n)
 	n->name[0] = n->link[0] = '\0';
 	n->name_len = 0;
 	n->err = 0;
+	memset(n->place, 0, sizeof(n->place));
+	n->place[3] = PLACE_TREE(iso->tree) | PLACE_ROOT;
+	if (iso->tree == VMPLAT_ISO_EFI) {
+		iso_fat_root(iso, n);
+		return;
+	}
 	if (!vol) {
 		n->err = iso_udf_node(iso, iso_udf_root(iso), n, NULL);
 		n->place[0] = iso_udf_root(iso);
-		n->place[3] = PLACE_TREE(iso->tree) | PLACE_ROOT;
 		return;
 	}
 	n->st.mode = S_IFDIR | 0555;
@@ -47,8 +52,6 @@ void iso_root(struct vmplat_iso *iso, struct iso_node *n)
 		n->name_len = 0;
 		n->name[0] = '\0';
 	}
-	memset(n->place, 0, sizeof(n->place));
-	n->place[3] = PLACE_TREE(iso->tree) | PLACE_ROOT;
 }
 
 int iso_loc_of(struct vmplat_iso *iso, const struct vmplat_iso_entry *e, struct iso_loc *loc)
@@ -359,7 +362,8 @@ static void leave(struct vmplat_iso_walk *w)
 
 static int enter(struct vmplat_iso_walk *w, struct iso_loc loc)
 {
-	uint64_t cost = loc.bytes ? loc.bytes : ISO_SECTOR;
+	/* of those whose length is not known yet, the rest comes when they are opened */
+	uint64_t cost = loc.bytes ? loc.bytes : w->iso->tree == VMPLAT_ISO_EFI ? 32 : ISO_SECTOR;
 	struct frame *stack;
 
 	for (unsigned int i = 0; i < w->depth; i++)
@@ -404,7 +408,7 @@ static int open_top(struct vmplat_iso_walk *w)
 		return rc;
 	}
 	w->cursor.off = f->off;
-	/* how long a UDF directory is is known only now */
+	/* how long a directory of UDF or FAT is is known only now */
 	if (!w->cursor.vol && !f->off && !f->descending)
 		w->cursor.extra = w->cursor.sections.bytes;
 	w->open = true;

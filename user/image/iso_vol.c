@@ -22,6 +22,7 @@ enum { TYPE_BOOT, TYPE_PRIMARY, TYPE_SUPPLEMENTARY, TYPE_PARTITION, TYPE_TERMINA
 static const char *const tree_names[VMPLAT_ISO_NR_TREES] = {
 	[VMPLAT_ISO_AUTO] = "auto", [VMPLAT_ISO_PLAIN] = "iso", [VMPLAT_ISO_RR] = "rr",
 	[VMPLAT_ISO_JOLIET] = "joliet", [VMPLAT_ISO_1999] = "1999", [VMPLAT_ISO_UDF] = "udf",
+	[VMPLAT_ISO_EFI] = "efi",
 };
 
 API const char *vmplat_iso_tree_name(enum vmplat_iso_tree tree)
@@ -169,6 +170,8 @@ API unsigned int vmplat_iso_trees(const struct vmplat_iso *iso)
 		mask |= 1 << VMPLAT_ISO_1999;
 	if (iso->udf)
 		mask |= 1 << VMPLAT_ISO_UDF;
+	if (iso->fat)
+		mask |= 1 << VMPLAT_ISO_EFI;
 	return mask;
 }
 
@@ -203,6 +206,7 @@ const struct iso_volume *iso_tree_volume(const struct vmplat_iso *iso)
 	case VMPLAT_ISO_1999:
 		return &iso->enhanced;
 	case VMPLAT_ISO_UDF:
+	case VMPLAT_ISO_EFI:
 		return NULL;
 	default:
 		return &iso->primary;
@@ -242,7 +246,8 @@ int iso_find_trees(struct vmplat_iso *iso)
 	if (!vmplat_iso_trees(iso))
 		return lib_error(-EMEDIUMTYPE, "there is neither an ISO 9660 nor a UDF volume that "
 				 "can be read in this image of %" PRIu64 " bytes", iso->bytes);
-	return vmplat_iso_use(iso, VMPLAT_ISO_AUTO);
+	rc = iso_fat_detect(iso);
+	return rc ? rc : vmplat_iso_use(iso, VMPLAT_ISO_AUTO);
 }
 
 API int vmplat_iso_open(struct vmplat_iso **out, int fd)
@@ -273,6 +278,7 @@ API void vmplat_iso_close(struct vmplat_iso *iso)
 	if (!iso)
 		return;
 	iso_udf_free(iso->udf);
+	free(iso->fat);
 	for (size_t i = 0; i < NR_WINDOWS; i++)
 		free(iso->window[i].buf);
 	pthread_mutex_destroy(&iso->lock);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Optical disc images: ISO 9660 with Rock Ridge, Joliet and ISO 9660:1999, UDF,
- * El Torito and what makes an image a hard disk as well. Part of libvmplat; needs
+ * El Torito with the FAT file system of its image for UEFI, and what makes an image a hard
+ * disk as well. Part of libvmplat; needs
  * neither the kernel module nor privileges.
  *
  * One disc can hold the same files in several trees. A handle reads one of them.
@@ -42,6 +43,7 @@ enum vmplat_iso_tree {
 	VMPLAT_ISO_JOLIET,
 	VMPLAT_ISO_1999,	/* of the enhanced volume descriptor */
 	VMPLAT_ISO_UDF,
+	VMPLAT_ISO_EFI,		/* other files: the FAT file system in the boot image for UEFI */
 	VMPLAT_ISO_NR_TREES
 };
 
@@ -136,7 +138,8 @@ enum vmplat_iso_times {
  * @mode: st_mode; made up (0555, 0444) without VMPLAT_ISO_POSIX
  * @times: which of the times are valid, &enum vmplat_iso_times
  * @pos: offset of the first byte on the disc, or 0 for none
- * @nr_sections: file sections (ISO 9660) or allocation descriptors (UDF)
+ * @nr_sections: file sections (ISO 9660) or allocation descriptors (UDF); 0 for FAT, where
+ *   opening the file tells
  */
 struct vmplat_iso_stat {
 	uint64_t bytes, stored_bytes;

@@ -757,6 +757,388 @@ TEST(udf_damaged)
 	}
 }
 
+/* ---- FAT ------------------------------------------------------------------ */
+
+static struct fat_volume fat;
+static const char long_path[] = FAT_LONG_NAME;
+
+/* the name's parts are entries 4 to 6 of the root, and 7 the file */
+static uint8_t *fat_root_entry(int nr)
+{
+	return fat_root(&fat) + 32 * nr;
+}
+
+static void fat_no_cluster_size(struct disc *d)
+{
+	fat.p[13] = 0;
+}
+
+static void fat_odd_cluster_size(struct disc *d)
+{
+	fat.p[13] = 3;
+}
+
+static void fat_nothing_reserved(struct disc *d)
+{
+	wr16(fat.p + 14, 0);
+}
+
+static void fat_no_table(struct disc *d)
+{
+	fat.p[16] = 0;
+}
+
+static void fat_empty_table(struct disc *d)
+{
+	wr16(fat.p + (fat.bits == 32 ? 36 : 22), 0);
+}
+
+static void fat_odd_root(struct disc *d)
+{
+	wr16(fat.p + 17, 3);
+}
+
+static void fat_no_root(struct disc *d)
+{
+	wr16(fat.p + 17, fat.bits == 32 ? 16 : 0);
+}
+
+static void fat_no_room(struct disc *d)
+{
+	wr16(fat.p + 19, fat.data);
+}
+
+static void fat_huge_table(struct disc *d)
+{
+	wr16(fat.p + 22, 0);
+	wr16(fat.p + 17, 0);
+	wr32(fat.p + 36, 0xffffffff);
+}
+
+static void fat_too_large(struct disc *d)
+{
+	wr16(fat.p + 19, 0);
+	wr32(fat.p + 32, 0xffffffff);
+}
+
+static void fat_longer(struct disc *d)
+{
+	wr16(fat.p + 19, fat.sectors + 100);
+}
+
+static void fat_short_table(struct disc *d)
+{
+	wr16(fat.p + 19, 400);
+}
+
+static void fat_which_table(struct disc *d)
+{
+	fat.p[40] = 0x8f;
+}
+
+static void fat_other_copy(struct disc *d)
+{
+	fat.p[(fat.table + 1) * FAT_SECT + 100]++;
+}
+
+static void fat_loop(struct disc *d)
+{
+	fat_set(&fat, FAT_LONG2, FAT_LONG1);
+}
+
+static void fat_loop_of_one(struct disc *d)
+{
+	fat_set(&fat, FAT_LONG1, FAT_LONG1);
+}
+
+static void fat_beyond(struct disc *d)
+{
+	fat_set(&fat, FAT_LONG1, 14);
+}
+
+static void fat_reserved_cluster(struct disc *d)
+{
+	fat_set(&fat, FAT_LONG1, 1);
+}
+
+static void fat_bad_cluster(struct disc *d)
+{
+	fat_set(&fat, FAT_LONG1, 0xffffff7);
+}
+
+static void fat_freed(struct disc *d)
+{
+	fat_set(&fat, FAT_LONG2, 0);
+}
+
+static void fat_ends_early(struct disc *d)
+{
+	fat_set(&fat, FAT_LONG2, 0xfffffff);
+}
+
+static void fat_goes_on(struct disc *d)
+{
+	fat_set(&fat, FAT_LONG3, 9);
+}
+
+static void fat_first_beyond(struct disc *d)
+{
+	wr16(fat_root_entry(7) + 26, 14);
+}
+
+static void fat_first_none(struct disc *d)
+{
+	wr16(fat_root_entry(7) + 26, 0);
+}
+
+static void fat_longer_file(struct disc *d)
+{
+	wr32(fat_root_entry(7) + 28, 0xffffffff);
+}
+
+static void fat_dir_none(struct disc *d)
+{
+	wr16(fat_root_entry(2) + 26, 0);
+}
+
+static void fat_dir_loop(struct disc *d)
+{
+	fat_set(&fat, FAT_LOADER, FAT_LOADER);
+	memset(fat_cluster(&fat, FAT_LOADER) + 96, 0xe5, 416);
+}
+
+static void fat_dir_in_itself(struct disc *d)
+{
+	fat_cluster(&fat, FAT_LOADER)[2 * 32 + 11] = 0x10;
+	wr16(fat_cluster(&fat, FAT_LOADER) + 2 * 32 + 26, FAT_LOADER);
+}
+
+static void fat_root_beyond(struct disc *d)
+{
+	wr32(fat.p + 44, 0x0ffffff0);
+}
+
+static void fat_part_order(struct disc *d)
+{
+	fat_root_entry(5)[0] = 1;
+	fat_root_entry(6)[0] = 2;
+}
+
+static void fat_part_missing(struct disc *d)
+{
+	fat_root_entry(6)[0] = 0xe5;
+}
+
+static void fat_part_first(struct disc *d)
+{
+	fat_root_entry(4)[0] &= 0x3f;
+}
+
+static void fat_part_number(struct disc *d)
+{
+	fat_root_entry(4)[0] = 0x40 | 63;
+}
+
+static void fat_part_none(struct disc *d)
+{
+	fat_root_entry(4)[0] = 0x40;
+}
+
+static void fat_part_again(struct disc *d)
+{
+	fat_root_entry(5)[0] |= 0x40;
+}
+
+static void fat_part_sum(struct disc *d)
+{
+	fat_root_entry(5)[13]++;
+}
+
+static void fat_part_sums(struct disc *d)
+{
+	for (int i = 4; i < 7; i++)
+		fat_root_entry(i)[13]++;
+}
+
+static void fat_part_orphans(struct disc *d)
+{
+	fat_root_entry(7)[0] = 0xe5;
+}
+
+static void fat_part_at_end(struct disc *d)
+{
+	fat_root_entry(7)[0] = 0;
+}
+
+static void fat_part_label(struct disc *d)
+{
+	fat_root_entry(7)[11] = 0x08;
+}
+
+static void fat_part_empty(struct disc *d)
+{
+	wr16(fat_root_entry(6) + 1, 0);
+}
+
+static void fat_part_half(struct disc *d)
+{
+	wr16(fat_root_entry(6) + 1, 0xd800);
+}
+
+static void fat_name_slash(struct disc *d)
+{
+	wr16(fat_root_entry(6) + 1, '/');
+}
+
+static void fat_name_up(struct disc *d)
+{
+	wr16(fat_root_entry(4) + 1, 0);
+	memset(fat_root_entry(4), 0xe5, 64);
+	fat_root_entry(6)[0] = 0x41;
+	wr16(fat_root_entry(6) + 1, '.');
+	wr16(fat_root_entry(6) + 3, '.');
+	wr16(fat_root_entry(6) + 5, 0);
+}
+
+static void fat_short_empty(struct disc *d)
+{
+	memcpy(fat_root_entry(3), "           ", 11);
+}
+
+static void fat_overlap(struct disc *d)
+{
+	for (int i = 2; i < 14; i++)
+		fat_entry(fat_cluster(&fat, FAT_LOADER) + 32 * i, "A          ", 0x20, FAT_LONG1, FAT_LONG_BYTES)[-32] = 'A' + i;
+}
+
+static const struct fat_damage {
+	struct damage m;
+	unsigned int bits;	/* of this kind only; 0: 12 and 32 */
+	unsigned int names;	/* that are still listed */
+	const char *shown;	/* this one is */
+} fat_damages[] = {
+	{ { "fat-boot-sector", fat_no_cluster_size } },
+	{ { "fat-boot-sector", fat_odd_cluster_size } },
+	{ { "fat-boot-sector", fat_nothing_reserved } },
+	{ { "fat-boot-sector", fat_no_table } },
+	{ { "fat-boot-sector", fat_empty_table } },
+	{ { "fat-boot-sector", fat_odd_root } },
+	{ { "fat-boot-sector", fat_no_root } },
+	{ { "fat-boot-sector", fat_no_room } },
+	{ { "fat-boot-sector", fat_huge_table } },
+	{ { "fat-boot-sector", fat_too_large } },
+	{ { "fat-boot-sector", fat_which_table }, 32 },
+	{ { "fat-outside", fat_longer }, 0, 4 },
+	{ { "fat-table", fat_short_table }, 12, 4 },
+	{ { "fat-table", fat_short_table }, 32, 4 },
+	{ { "fat-copies", fat_other_copy }, 0, 4 },
+	{ { "fat-chain", fat_loop, REFUSED, long_path, -EBADMSG }, 0, 4 },
+	{ { "fat-chain", fat_loop_of_one, REFUSED, long_path, -EBADMSG }, 0, 4 },
+	{ { "fat-chain", fat_beyond, REFUSED, long_path, -EBADMSG }, 0, 4 },
+	{ { "fat-chain", fat_reserved_cluster, REFUSED, long_path, -EBADMSG }, 0, 4 },
+	{ { "fat-chain", fat_bad_cluster, REFUSED, long_path, -EBADMSG }, 0, 4 },
+	{ { "fat-chain", fat_freed, REFUSED, long_path, -EBADMSG }, 0, 4 },
+	{ { "fat-chain", fat_ends_early, REFUSED, long_path, -EBADMSG }, 0, 4 },
+	{ { "fat-length", fat_goes_on }, 0, 4 },
+	{ { "fat-chain", fat_first_beyond, REFUSED, long_path, -EBADMSG }, 0, 4 },
+	{ { "fat-chain", fat_first_none, REFUSED, long_path, -EBADMSG }, 0, 4 },
+	{ { "fat-chain", fat_longer_file, REFUSED, long_path, -EBADMSG }, 0, 4 },
+	{ { "fat-overlap", fat_overlap }, 0, 15 },
+	{ { "fat-chain", fat_dir_none, REFUSED, "loader/entry.con", -EBADMSG }, 0, 3 },
+	{ { "fat-chain", fat_dir_loop, REFUSED, "loader/other", -EBADMSG }, 0, 3 },
+	{ { "directory-loop", fat_dir_in_itself }, 0, 4 },
+	{ { "fat-chain", fat_root_beyond, REFUSED, "loader", -EBADMSG }, 32 },
+	{ { "fat-long-name", fat_part_order }, 0, 4, "ALONGN~1.TEX" },
+	{ { "fat-long-name", fat_part_missing }, 0, 4, "ALONGN~1.TEX" },
+	{ { "fat-long-name", fat_part_first }, 0, 4, "ALONGN~1.TEX" },
+	{ { "fat-long-name", fat_part_number }, 0, 4, "ALONGN~1.TEX" },
+	{ { "fat-long-name", fat_part_none }, 0, 4, "ALONGN~1.TEX" },
+	{ { "fat-long-name", fat_part_again }, 0, 4, "a long name of the file.te" },
+	{ { "fat-long-name", fat_part_sum }, 0, 4, "ALONGN~1.TEX" },
+	{ { "fat-long-name", fat_part_sums }, 0, 4, "ALONGN~1.TEX" },
+	{ { "fat-long-name", fat_part_orphans }, 0, 3 },
+	{ { "fat-long-name", fat_part_at_end }, 0, 3 },
+	{ { "fat-long-name", fat_part_label }, 0, 3 },
+	{ { "fat-long-name", fat_part_empty }, 0, 4, "ALONGN~1.TEX" },
+	{ { "fat-long-name", fat_part_half }, 0, 4, "\xef\xbf\xbd long name of the file.text" },
+	{ { "bad-name", fat_name_slash }, 0, 4, "_ long name of the file.text" },
+	{ { "bad-name", fat_name_up }, 0, 4, "__" },
+	{ { "bad-name", fat_short_empty }, 0, 4, "__" },
+};
+
+/* @names 0: the file system is refused, and what else the disc has is not */
+static void fat_judge(const struct fat_damage *m, unsigned int bits)
+{
+	struct disc d = fat_disc(bits, &fat);
+	struct heard h = { .want = m->m.name };
+	struct vmplat_iso_entry e;
+	struct vmplat_iso_file *f;
+	struct vmplat_iso *iso;
+	int errors, rc;
+
+	m->m.do_it(&d);
+	REQUIRE(!vmplat_iso_open(&iso, disc_fd(&d)));
+	vmplat_iso_on_issue(iso, listen, &h);
+	CHECK(vmplat_iso_check(iso, NULL, NULL) >= 0);
+	vmplat_iso_on_issue(iso, NULL, NULL);
+	CHECK_EQ(vmplat_iso_tree(iso), VMPLAT_ISO_RR);
+	rc = vmplat_iso_use(iso, VMPLAT_ISO_EFI);
+	if (!h.nr || rc != (m->names || m->m.outcome ? 0 : -ENOENT) ||
+	    (!rc && m->names != (unsigned int)walk(iso, 0, &errors)))
+		printf("# FAT%u, case %d, %s: heard %u, last of %u others %s; %d\n", bits, (int)(m - fat_damages),
+		       m->m.name, h.nr, h.others, h.last, rc);
+	CHECK(h.nr);
+	CHECK_EQ(rc, m->names || m->m.outcome ? 0 : -ENOENT);
+	if (!rc) {
+		CHECK_EQ(walk(iso, 0, &errors), m->names);
+		CHECK_EQ(walk(iso, VMPLAT_ISO_WALK_GROUPED, &errors), m->names);
+	}
+	if (m->shown)
+		CHECK_EQ(vmplat_iso_lookup(iso, m->shown, 0, &e), 0);
+	if (m->m.outcome == REFUSED)
+		CHECK_EQ(vmplat_iso_file_open_path(&f, iso, m->m.path), m->m.err);
+	vmplat_iso_close(iso);
+	disc_free(&d);
+}
+
+TEST(fat_damaged)
+{
+	for (size_t i = 0; i < sizeof(fat_damages) / sizeof(fat_damages[0]); i++) {
+		const struct fat_damage *m = &fat_damages[i];
+
+		if (m->bits != 32)
+			fat_judge(m, 12);
+		if (m->bits != 12)
+			fat_judge(m, 32);
+	}
+}
+
+/* An image that ends anywhere in it: what is listed is read whole or not at all. */
+TEST(fat_cut_short)
+{
+	struct disc d = fat_disc(12, &fat);
+	size_t all = d.bytes;
+
+	for (d.bytes = (size_t)(fat.p - d.p); d.bytes < all; d.bytes += 256) {
+		struct vmplat_iso_file *f;
+		uint8_t buf[FAT_LONG_BYTES];
+		struct vmplat_iso *iso;
+		int errors;
+
+		REQUIRE(!vmplat_iso_open(&iso, disc_fd(&d)));
+		if (!vmplat_iso_use(iso, VMPLAT_ISO_EFI)) {
+			CHECK(walk(iso, 0, &errors) >= 0);
+			if (!vmplat_iso_file_open_path(&f, iso, long_path)) {
+				CHECK_EQ(vmplat_iso_file_read(f, buf, sizeof(buf), 0), sizeof(buf));
+				CHECK(buf[0] == '1' && buf[FAT_LONG_BYTES - 1] == '3');
+				vmplat_iso_file_close(f);
+			}
+		}
+		vmplat_iso_close(iso);
+	}
+	disc_free(&d);
+}
+
 /* ---- without a plan ---------------------------------------------------- */
 
 static void survive(struct disc *d)
@@ -844,6 +1226,8 @@ int main(void)
 	RUN(iso_damaged);
 	RUN(zisofs_data);
 	RUN(udf_damaged);
+	RUN(fat_damaged);
+	RUN(fat_cut_short);
 	RUN(cut_short);
 	RUN(random_bytes);
 	RUN(memory);

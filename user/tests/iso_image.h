@@ -76,6 +76,8 @@ static inline void both32(uint8_t *p, uint32_t v)
 	wb32(p + 4, v);
 }
 
+#include "fat_image.h"
+
 static inline uint8_t *sector(struct disc *d, uint32_t nr)
 {
 	return d->p + (size_t)nr * SECT;
@@ -486,7 +488,7 @@ static inline void other_trees(struct disc *d)
 static inline void boot_parts(struct disc *d)
 {
 	uint8_t *b = sector(d, AT_BOOT), *c = sector(d, AT_CATALOG), *img = sector(d, AT_BOOTIMG);
-	uint8_t *fat = sector(d, AT_FAT);
+	struct fat_volume fat = fat_volume(sector(d, AT_FAT), 12);
 	uint32_t sum = 0;
 	uint16_t check = 0;
 
@@ -516,13 +518,7 @@ static inline void boot_parts(struct disc *d)
 	wr32(img + 12, AT_BOOTIMG);
 	wr32(img + 16, SECT);
 	wr32(img + 20, sum);
-	fat[0] = 0xeb;
-	wr16(fat + 11, 512);
-	fat[13] = 1;
-	wr16(fat + 14, 1);
-	fat[16] = 2;
-	wr16(fat + 19, 16);
-	wr16(fat + 510, 0xaa55);
+	fat_make(&fat);
 }
 
 static inline struct disc iso_disc(void)
@@ -559,6 +555,21 @@ static inline struct disc iso_disc(void)
 	wb16(sector(&d, AT_XAR) + 8, 0xffff & ~(1 << 4 | 1 << 8));
 	memcpy(sector(&d, AT_XAR) + 10, "1999010203040506\0", 17);
 	memcpy(sector(&d, AT_XAR) + 27, "1999020304050607\0", 17);
+	return d;
+}
+
+/* The same with another FAT file system behind it, which @f tells of. */
+static inline struct disc fat_disc(unsigned int bits, struct fat_volume *f)
+{
+	struct disc small = iso_disc(), d;
+
+	*f = fat_volume(NULL, bits);
+	d = disc_new(NR_SECTORS + (f->sectors + 3) / 4);
+	memcpy(d.p, small.p, small.bytes);
+	disc_free(&small);
+	wr32(sector(&d, AT_CATALOG) + 104, NR_SECTORS);
+	f->p = sector(&d, NR_SECTORS);
+	fat_make(f);
 	return d;
 }
 

@@ -77,7 +77,7 @@ TEST(rock_ridge)
 
 	REQUIRE(iso);
 	CHECK_EQ(vmplat_iso_trees(iso), 1 << VMPLAT_ISO_PLAIN | 1 << VMPLAT_ISO_RR |
-		 1 << VMPLAT_ISO_JOLIET | 1 << VMPLAT_ISO_1999);
+		 1 << VMPLAT_ISO_JOLIET | 1 << VMPLAT_ISO_1999 | 1 << VMPLAT_ISO_EFI);
 	CHECK_EQ(vmplat_iso_tree(iso), VMPLAT_ISO_RR);
 	CHECK(!strcmp(vmplat_iso_rr_version(iso), "RRIP_1991A"));
 	REQUIRE(find(iso, "hello-world", &e));
@@ -160,6 +160,53 @@ TEST(booting)
 	CHECK_EQ(vmplat_iso_partitions(iso, NULL, 0), 0);
 	vmplat_iso_close(iso);
 	disc_free(&d);
+}
+
+static const char *tree_of(struct vmplat_iso *iso)
+{
+	static char text[400];
+	struct vmplat_iso_entry e;
+	struct vmplat_iso_walk *w;
+
+	*text = '\0';
+	if (vmplat_iso_lookup(iso, "/", 0, &e) || vmplat_iso_walk_open(&w, iso, &e, "", 0))
+		return "none";
+	while (vmplat_iso_walk_next(w, &e) == 1)
+		strcat(strcat(text, vmplat_iso_walk_path(w)), " ");
+	vmplat_iso_walk_close(w);
+	return text;
+}
+
+TEST(fat)
+{
+	static const unsigned int kinds[] = { 12, 16, 32 };
+
+	for (int i = 0; i < 3; i++) {
+		struct fat_volume f;
+		struct disc d = fat_disc(kinds[i], &f);
+		struct vmplat_iso *iso = open_disc(&d);
+		uint8_t want[FAT_LONG_BYTES];
+		struct vmplat_iso_entry e;
+
+		REQUIRE(iso && !vmplat_iso_use(iso, VMPLAT_ISO_EFI));
+		CHECK(!strcmp(tree_of(iso), "LOADER LOADER/ENTRY.CON lower.txt " FAT_LONG_NAME " "));
+		for (unsigned int n = 0; n < sizeof(want); n++)
+			want[n] = '1' + n / FAT_SECT;
+		CHECK(contents(iso, FAT_LONG_NAME, want, sizeof(want)));
+		CHECK(contents(iso, "/loader/entry.con", "title\n", 6));
+		CHECK(contents(iso, "lower.txt", "", 0));
+		REQUIRE(find(iso, FAT_LONG_NAME, &e));
+		CHECK_EQ(e.st.mode, 0100444);
+		CHECK_EQ(e.st.flags, VMPLAT_ISO_HIDDEN);
+		CHECK_EQ(e.st.times, VMPLAT_ISO_MTIME);
+		CHECK_EQ(e.st.mtime.tv_sec, 951827696);	/* 2000-02-29T12:34:56Z */
+		CHECK(find(iso, "LOADER", &e) && S_ISDIR(e.st.mode));
+		CHECK_EQ(vmplat_iso_lookup(iso, "gone.txt", 0, &e), -ENOENT);
+		CHECK_EQ(vmplat_iso_lookup(iso, "lower.txt/x", 0, &e), -ENOTDIR);
+		CHECK_EQ(complaints(iso), 0);
+		vmplat_iso_close(iso);
+		disc_free(&d);
+	}
 }
 
 TEST(partition_tables)
@@ -330,6 +377,7 @@ int main(void)
 	RUN(rock_ridge);
 	RUN(other_trees);
 	RUN(booting);
+	RUN(fat);
 	RUN(partition_tables);
 	RUN(large);
 	RUN(links);
