@@ -253,9 +253,10 @@ static int find_arch(struct launch *l)
 
 static char *on_disc(const char *path)
 {
+	const char *tree = *path == '/' ? "iso:" : "";	/* what is elsewhere says so */
 	char *text;
 
-	return asprintf(&text, "iso:%s", path) < 0 ? NULL : text;
+	return asprintf(&text, "%s%s", tree, path) < 0 ? NULL : text;
 }
 
 /* the last console is /dev/console, where installers and init are */

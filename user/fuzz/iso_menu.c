@@ -5,6 +5,7 @@
  * the loader.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,12 +18,16 @@ struct files {
 	size_t len;
 };
 
-/* the file that the last character of @path names */
+/* the file that the last character of @path names, or the last before ".conf" */
 static const uint8_t *find(const struct files *f, const char *path, size_t *len)
 {
 	const uint8_t *p = f->p, *end = f->p + f->len, *stop;
 	size_t n = strlen(path);
-	int nr = n && path[n - 1] >= '0' && path[n - 1] <= '9' ? path[n - 1] - '0' : 99;
+	int nr;
+
+	if (n > 5 && !strcmp(path + n - 5, ".conf"))
+		n -= 5;
+	nr = n && path[n - 1] >= '0' && path[n - 1] <= '9' ? path[n - 1] - '0' : 99;
 
 	for (;; p = stop + 1) {
 		stop = memchr(p, 0xff, (size_t)(end - p));
@@ -56,6 +61,20 @@ static bool exists(void *ctx, const char *path, bool directory)
 	return !directory && find(ctx, path, &len);
 }
 
+/* every directory has all files but the first, some with attempts counted in their names */
+static void list_dir(void *ctx, const char *path, void (*found)(void *to, const char *name), void *to)
+{
+	char name[16];
+	size_t len;
+
+	for (int i = 1; i < 10; i++) {
+		snprintf(name, sizeof(name), "a%s%d.conf", i & 1 ? "+" : "", i);
+		if (!find(ctx, name, &len))
+			break;
+		found(to, name);
+	}
+}
+
 static size_t length(const char *text)
 {
 	size_t n = strlen(text);
@@ -65,10 +84,12 @@ static size_t length(const char *text)
 	return n;
 }
 
+static int (*const readers[])(struct menu *m, const char *path) = { syslinux_read, grub_read, bls_read };
+
 int LLVMFuzzerTestOneInput(const uint8_t *in, size_t len)
 {
 	struct files f = { in + 1, len - 1 };
-	struct menu_files files = { &f, read_file, exists };
+	struct menu_files files = { &f, read_file, exists, list_dir };
 	struct menu m;
 	size_t sum = 0;
 	int chosen;
@@ -76,7 +97,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t len)
 	if (!len)
 		return 0;
 	menu_init(&m, &files);
-	chosen = in[0] & 1 ? grub_read(&m, "/boot/f0") : syslinux_read(&m, "/boot/f0");
+	chosen = readers[in[0] % 3](&m, "/boot/f0");
 	if (chosen >= (int)m.nr_choices || m.nr_choices > MENU_CHOICES_MAX || m.depth)
 		abort();
 	for (unsigned int i = 0; i < m.nr_choices; i++) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * Which Linux kernels a disc would boot, and with what: isolinux' and GRUB's menus, or, if
- * they have none, the places where distributions put them.
+ * Which Linux kernels a disc would boot, and with what: the menus of isolinux, GRUB and
+ * systemd-boot, also in the boot image for UEFI, or, if they have none, the places where
+ * distributions put them.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -267,13 +268,35 @@ bool menu_repeats(const struct menu *m, const struct menu_choice *c)
 
 /* ---- the disc's files ----------------------------------------------------------------- */
 
+/* The trees that a loader sees as one: UEFI's first, for a loader that comes from there. */
+struct disc {
+	struct vmplat_iso *iso;
+	enum vmplat_iso_tree trees[2];
+	unsigned int nr_trees;
+};
+
+/* The file @path of the first tree that has it, which is the current one then. */
+static int disc_find(struct disc *d, const char *path, struct vmplat_iso_entry *e)
+{
+	int rc = -ENOENT;
+
+	for (unsigned int i = 0; i < d->nr_trees && rc; i++) {
+		vmplat_iso_use(d->iso, d->trees[i]);
+		rc = vmplat_iso_lookup(d->iso, path, VMPLAT_ISO_FOLLOW, e);
+	}
+	return rc;
+}
+
 static int disc_read(void *ctx, const char *path, char *buf, size_t max, size_t *len)
 {
+	struct vmplat_iso_entry e;
 	struct vmplat_iso_file *f;
+	struct disc *d = ctx;
 	ssize_t n;
-	int rc;
+	int rc = disc_find(d, path, &e);
 
-	rc = vmplat_iso_file_open_path(&f, ctx, path);
+	if (!rc)
+		rc = S_ISDIR(e.st.mode) ? -EISDIR : vmplat_iso_file_open(&f, d->iso, &e);
 	if (rc)
 		return rc;
 	*len = vmplat_iso_file_bytes(f);
@@ -289,28 +312,51 @@ static bool disc_exists(void *ctx, const char *path, bool directory)
 {
 	struct vmplat_iso_entry e;
 
-	return !vmplat_iso_lookup(ctx, path, VMPLAT_ISO_FOLLOW, &e) &&
-	       (directory ? S_ISDIR(e.st.mode) : S_ISREG(e.st.mode));
+	return !disc_find(ctx, path, &e) && (directory ? S_ISDIR(e.st.mode) : S_ISREG(e.st.mode));
 }
 
-/* NULL, or why the file @path of the disc cannot be read */
-static const char *file_obstacle(struct menu *m, struct vmplat_iso *iso, const char *what,
-				 const char *path)
+static void disc_list(void *ctx, const char *path, void (*found)(void *to, const char *name), void *to)
+{
+	struct vmplat_iso_entry e;
+	struct vmplat_iso_dir *dir;
+	struct disc *d = ctx;
+	int rc;
+
+	if (disc_find(d, path, &e) || vmplat_iso_dir_open(&dir, d->iso, &e))
+		return;
+	while ((rc = vmplat_iso_dir_next(dir, &e)) == 1 || rc == -EBADMSG)
+		if (rc == 1 && S_ISREG(e.st.mode))
+			found(to, e.name);
+	vmplat_iso_dir_close(dir);
+}
+
+/* @path as people and the runner are told it: which tree it is in */
+static const char *disc_name(struct menu *m, struct disc *d, const char *path)
 {
 	struct vmplat_iso_entry e;
 
-	if (vmplat_iso_lookup(iso, path, VMPLAT_ISO_FOLLOW, &e))
+	if (!path || disc_find(d, path, &e) || vmplat_iso_tree(d->iso) != VMPLAT_ISO_EFI)
+		return path;
+	return menu_print(m, "efi:%s", path);
+}
+
+/* NULL and @e, or why the file @path of the disc cannot be read */
+static const char *file_obstacle(struct menu *m, struct disc *d, const char *what, const char *path,
+				 struct vmplat_iso_entry *e)
+{
+	if (disc_find(d, path, e))
 		return menu_print(m, "%s %s: %s", what, path, vmplat_last_error());
-	if (!S_ISREG(e.st.mode) || !e.st.bytes)
+	if (!S_ISREG(e->st.mode) || !e->st.bytes)
 		return menu_print(m, "%s %s: it is %s", what, path,
-				  S_ISREG(e.st.mode) ? "empty" : "no regular file");
+				  S_ISREG(e->st.mode) ? "empty" : "no regular file");
 	return NULL;
 }
 
 /* the same of a kernel, as far as its headers tell */
-static const char *kernel_obstacle(struct menu *m, struct vmplat_iso *iso, const char *path)
+static const char *kernel_obstacle(struct menu *m, struct disc *d, const char *path)
 {
-	const char *why = file_obstacle(m, iso, "kernel", path);
+	struct vmplat_iso_entry e;
+	const char *why = file_obstacle(m, d, "kernel", path, &e);
 	static const size_t head = 65536;
 	struct vmplat_iso_file *f;
 	struct bzimage z;
@@ -319,7 +365,7 @@ static const char *kernel_obstacle(struct menu *m, struct vmplat_iso *iso, const
 
 	if (why)
 		return why;
-	if (vmplat_iso_file_open_path(&f, iso, path))
+	if (vmplat_iso_file_open(&f, d->iso, &e))
 		return menu_print(m, "kernel %s: %s", path, vmplat_last_error());
 	buf = malloc(head);
 	if (buf)
@@ -346,20 +392,33 @@ static void clean(const char *text)
 			*p = '?';
 }
 
-static void check_choice(struct menu *m, struct vmplat_iso *iso, struct vmplat_iso_choice *c)
+static void find_obstacle(struct menu *m, struct disc *d, struct vmplat_iso_choice *c)
 {
+	struct vmplat_iso_entry e;
+
+	if (!c->obstacle && !*c->kernel)
+		c->obstacle = "it names no kernel";
+	if (!c->obstacle)
+		c->obstacle = kernel_obstacle(m, d, c->kernel);
+	for (unsigned int i = 0; i < c->nr_initrds && !c->obstacle; i++)
+		c->obstacle = file_obstacle(m, d, "initrd", c->initrds[i], &e);
+}
+
+static void check_choice(struct menu *m, struct disc *d, struct menu_choice *choice)
+{
+	struct vmplat_iso_choice *c = &choice->pub;
+
 	clean(c->id);
 	clean(c->title);
 	clean(c->kernel);
 	clean(c->args);
 	for (unsigned int i = 0; i < c->nr_initrds; i++)
 		clean(c->initrds[i]);
-	if (!c->obstacle && !*c->kernel)
-		c->obstacle = "it names no kernel";
-	if (!c->obstacle)
-		c->obstacle = kernel_obstacle(m, iso, c->kernel);
-	for (unsigned int i = 0; i < c->nr_initrds && !c->obstacle; i++)
-		c->obstacle = file_obstacle(m, iso, "initrd", c->initrds[i]);
+	find_obstacle(m, d, c);
+	c->kernel = disc_name(m, d, c->kernel);
+	for (unsigned int i = 0; i < c->nr_initrds; i++)
+		choice->initrds[i] = disc_name(m, d, c->initrds[i]);
+	c->file = disc_name(m, d, c->file);
 }
 
 /* ---- where to look ---------------------------------------------------------------------- */
@@ -377,6 +436,8 @@ static const char *const grub_paths[] = {
 	"/EFI/BOOT/grub.cfg", "/EFI/boot/grub.cfg", "/efi/boot/grub.cfg", "/EFI/debian/grub.cfg",
 	"/EFI/fedora/grub.cfg", "/boot/grub/x86_64-efi/grub.cfg", "/boot/grub/loopback.cfg", NULL
 };
+
+static const char *const bls_paths[] = { "/loader/loader.conf", NULL };
 
 /*
  * Kernels where distributions put them, for discs whose menus are of another kind. LABEL
@@ -426,20 +487,20 @@ static const char *known_args(struct menu *m, struct vmplat_iso *iso, const char
 	return menu_print(m, "%.*s%s%s", (int)(at - args), args, name, at + strlen("LABEL"));
 }
 
-static void add_known(struct menu *m, struct vmplat_iso *iso)
+static void add_known(struct menu *m, struct disc *d)
 {
 	for (const struct known *k = known; k < known + sizeof(known) / sizeof(known[0]); k++) {
 		struct menu_choice *c;
 
-		if (!disc_exists(iso, k->kernel, false) || !disc_exists(iso, k->initrd, false) ||
-		    (k->needs && !disc_exists(iso, k->needs, false)))
+		if (!disc_exists(d, k->kernel, false) || !disc_exists(d, k->initrd, false) ||
+		    (k->needs && !disc_exists(d, k->needs, false)))
 			continue;
 		c = menu_add(m, "", k->title, NULL, 0);
 		if (!c)
 			return;
 		c->pub.kernel = k->kernel;
 		menu_initrd(m, c, k->initrd);
-		c->pub.args = known_args(m, iso, k->args);
+		c->pub.args = known_args(m, d->iso, k->args);
 	}
 }
 
@@ -448,6 +509,7 @@ static void add_known(struct menu *m, struct vmplat_iso *iso)
 struct vmplat_iso_menu {
 	struct menu m;
 	struct menu_files files;
+	struct disc disc;
 	int chosen;		/* the default that can be booted, or -1 */
 };
 
@@ -465,12 +527,30 @@ static void renew(struct menu *m)
 	m->nr_seen = 0;
 }
 
+/* UEFI's GRUB goes on with the disc's own menu: what is listed already is not listed again. */
+static void drop_repeats(struct menu *m, unsigned int first, int *wanted)
+{
+	unsigned int kept = first;
+
+	for (unsigned int i = first; i < m->nr_choices; i++) {
+		bool again = menu_repeats(m, m->choices[i]);
+
+		if (*wanted == (int)i)
+			*wanted = again ? -1 : (int)kept;
+		if (!again)
+			m->choices[kept++] = m->choices[i];
+	}
+	m->nr_choices = kept;
+}
+
 /* the default if it can be booted, else the first of this loader's that can */
-static void choose(struct vmplat_iso_menu *menu, struct vmplat_iso *iso, unsigned int first, int wanted)
+static void choose(struct vmplat_iso_menu *menu, unsigned int first, int wanted)
 {
 	renew(&menu->m);
 	for (unsigned int i = first; i < menu->m.nr_choices; i++)
-		check_choice(&menu->m, iso, &menu->m.choices[i]->pub);
+		check_choice(&menu->m, &menu->disc, menu->m.choices[i]);
+	if (menu->disc.nr_trees > 1)
+		drop_repeats(&menu->m, first, &wanted);
 	if (menu->chosen >= 0)
 		return;
 	if (bootable(menu, wanted))
@@ -480,37 +560,57 @@ static void choose(struct vmplat_iso_menu *menu, struct vmplat_iso *iso, unsigne
 			menu->chosen = (int)i;
 }
 
-static void read_loader(struct vmplat_iso_menu *menu, struct vmplat_iso *iso,
-			const char *const *paths, int (*read)(struct menu *m, const char *path))
+static void read_loader(struct vmplat_iso_menu *menu, const char *const *paths,
+			int (*read)(struct menu *m, const char *path))
 {
-	unsigned int first = menu->m.nr_choices;
+	unsigned int first = menu->m.nr_choices, all = menu->disc.nr_trees;
 
 	renew(&menu->m);
-	while (*paths && !disc_exists(iso, *paths, false))
+	/* in the tree that the loader itself is in */
+	menu->disc.nr_trees = 1;
+	while (*paths && !disc_exists(&menu->disc, *paths, false) &&
+	       !(read == bls_read && disc_exists(&menu->disc, "/loader/entries", true)))
 		paths++;
+	menu->disc.nr_trees = all;
 	if (*paths)
-		choose(menu, iso, first, read(&menu->m, *paths));
+		choose(menu, first, read(&menu->m, *paths));
+}
+
+static void read_loaders(struct vmplat_iso_menu *menu, struct vmplat_iso *iso)
+{
+	enum vmplat_iso_tree tree = vmplat_iso_tree(iso);
+
+	menu->disc = (struct disc){ iso, { tree }, 1 };
+	read_loader(menu, syslinux_paths, syslinux_read);
+	read_loader(menu, grub_paths, grub_read);
+	read_loader(menu, bls_paths, bls_read);
+	if (tree != VMPLAT_ISO_EFI && vmplat_iso_trees(iso) & 1 << VMPLAT_ISO_EFI) {
+		menu->disc = (struct disc){ iso, { VMPLAT_ISO_EFI, tree }, 2 };
+		read_loader(menu, grub_paths, grub_read);
+		read_loader(menu, bls_paths, bls_read);
+		menu->disc = (struct disc){ iso, { tree }, 1 };
+	}
+	if (menu->chosen < 0) {
+		unsigned int first = menu->m.nr_choices;
+
+		renew(&menu->m);
+		add_known(&menu->m, &menu->disc);
+		choose(menu, first, -1);
+	}
+	vmplat_iso_use(iso, tree);
 }
 
 API int vmplat_iso_menu_open(struct vmplat_iso_menu **out, struct vmplat_iso *iso)
 {
 	struct vmplat_iso_menu *menu = calloc(1, sizeof(*menu));
-	unsigned int first;
 
 	*out = NULL;
 	if (!menu)
 		return lib_error(-ENOMEM, "out of memory");
-	menu->files = (struct menu_files){ iso, disc_read, disc_exists };
+	menu->files = (struct menu_files){ &menu->disc, disc_read, disc_exists, disc_list };
 	menu->chosen = -1;
 	menu_init(&menu->m, &menu->files);
-	read_loader(menu, iso, syslinux_paths, syslinux_read);
-	read_loader(menu, iso, grub_paths, grub_read);
-	first = menu->m.nr_choices;
-	if (menu->chosen < 0) {
-		renew(&menu->m);
-		add_known(&menu->m, iso);
-		choose(menu, iso, first, -1);
-	}
+	read_loaders(menu, iso);
 	if (menu->chosen >= 0)
 		menu->m.choices[menu->chosen]->pub.is_default = true;
 	*out = menu;
@@ -564,7 +664,7 @@ static int nothing(const struct vmplat_iso_menu *menu)
 	const struct vmplat_iso_choice *c;
 
 	if (!menu->m.nr_choices)
-		return lib_error(-ENOENT, "no boot menu of isolinux or GRUB, and no kernel where distributions put it%s%s",
+		return lib_error(-ENOENT, "no boot menu of isolinux, GRUB or systemd-boot, and no kernel where distributions put it%s%s",
 				 menu->m.nr_notes ? "; " : "", menu->m.nr_notes ? menu->m.notes[0] : "");
 	c = &menu->m.choices[0]->pub;
 	return lib_error(-ENOEXEC, "none of the %u entries of its boot menu can be booted; '%s', for one: %s",

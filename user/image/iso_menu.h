@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Boot menus of a disc: what the parsers of isolinux' and GRUB's configurations share.
+ * Boot menus of a disc: what the parsers of isolinux', GRUB's and systemd-boot's configurations share.
  *
  * All strings live in the menu's arena, which has a limit, as have the number of files,
  * their length, their nesting, and the steps taken. Whoever reaches one stops the menu:
@@ -38,6 +38,8 @@ struct menu_files {
 	 */
 	int (*read)(void *ctx, const char *path, char *buf, size_t max, size_t *len);
 	bool (*exists)(void *ctx, const char *path, bool directory);
+	/* tells @found the names in the directory @path; nothing of one that is not there */
+	void (*list)(void *ctx, const char *path, void (*found)(void *to, const char *name), void *to);
 };
 
 struct menu_choice {
@@ -97,5 +99,7 @@ bool menu_repeats(const struct menu *m, const struct menu_choice *c);
 /* Read the configuration @path; the number of the default choice, or -1. */
 int syslinux_read(struct menu *m, const char *path);
 int grub_read(struct menu *m, const char *path);
+/* @path is that of loader.conf, which need not be there */
+int bls_read(struct menu *m, const char *path);
 
 #endif

@@ -384,7 +384,8 @@ struct vmplat_iso_menu;
  * struct vmplat_iso_choice - an entry of the boot menu
  * @id: its label, or ""
  * @title: what the menu shows
- * @kernel, @initrds: absolute paths in the tree the menu was read in; the kernel may be ""
+ * @kernel, @initrds: absolute paths in the tree the menu was read in, or, behind "efi:",
+ *   in VMPLAT_ISO_EFI; the kernel may be ""
  * @args: the kernel's arguments, without initrd=
  * @file, @line: the configuration on the disc that has it; NULL and 0: found where
  *   distributions put kernels
@@ -406,9 +407,10 @@ struct vmplat_iso_choice {
 };
 
 /**
- * vmplat_iso_menu_open - read the boot menus of isolinux and GRUB
+ * vmplat_iso_menu_open - read the boot menus of isolinux, GRUB and systemd-boot
  *
- * In the current tree. Configurations are followed as far as they can be without the
+ * In the current tree, then in VMPLAT_ISO_EFI, from where both are seen; other threads may not use
+ * @iso meanwhile. Configurations are followed as far as they can be without the
  * loader: includes, submenus, variables, conditions. They are not trusted: lengths,
  * numbers, nesting and steps are bounded. Where no entry can be booted, the places are
  * looked at where distributions put kernels. Needs no open @iso afterwards.

@@ -12,11 +12,16 @@
 
 #include "image/why.h"
 
-static const char prefix[] = "iso:/";
+static const char iso_prefix[] = "iso:/", efi_prefix[] = "efi:/";	/* of one length */
+
+static bool in_boot_image(const char *path)
+{
+	return !strncmp(path, efi_prefix, strlen(efi_prefix));
+}
 
 bool input_on_disc(const char *path)
 {
-	return !strncmp(path, prefix, strlen(prefix));
+	return !strncmp(path, iso_prefix, strlen(iso_prefix)) || in_boot_image(path);
 }
 
 static int open_plain(const char *path, uint64_t *bytes, const char **why)
@@ -52,7 +57,10 @@ static int open_on_disc(struct input *in, const char *disc, const char *path, co
 		close(fd);
 		return disc_error(ret, why);
 	}
-	ret = vmplat_iso_file_open_path(&in->file, in->iso, path);
+	if (in_boot_image(path))
+		ret = vmplat_iso_use(in->iso, VMPLAT_ISO_EFI);
+	if (!ret)
+		ret = vmplat_iso_file_open_path(&in->file, in->iso, path + strlen(iso_prefix) - 1);
 	if (ret) {
 		disc_error(ret, why);
 		vmplat_iso_close(in->iso);
@@ -71,7 +79,7 @@ int input_open(struct input *in, const char *iso, const char *path, const char *
 	}
 	if (!iso)
 		return image_fail(why, -EINVAL, "there is no disc; --iso FILE names it");
-	return open_on_disc(in, iso, path + strlen(prefix) - 1, why);
+	return open_on_disc(in, iso, path, why);
 }
 
 int input_read(struct input *in, uint8_t *to, const char **why)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What a guest boots from: files of the host, or, as iso:/PATH, of the VM's disc. */
+/*
+ * What a guest boots from: files of the host, or, as iso:/PATH, of the VM's disc, or, as
+ * efi:/PATH, of the disc's boot image for UEFI.
+ */
 #ifndef VMPLAT_RUN_INPUT_H
 #define VMPLAT_RUN_INPUT_H
 

@@ -46,13 +46,22 @@ static bool exists(void *ctx, const char *path, bool directory)
 	return false;
 }
 
+static void list_dir(void *ctx, const char *path, void (*found)(void *to, const char *name), void *to)
+{
+	size_t len = strlen(path);
+
+	for (const struct file *f = ctx; f->path; f++)
+		if (!strncmp(f->path, path, len) && f->path[len] == '/' && !strchr(f->path + len + 1, '/'))
+			found(to, f->path + len + 1);
+}
+
 static struct menu m;
 static struct menu_files files;
 static int chosen;
 
 static void read_menu(int (*read)(struct menu *m, const char *path), const struct file *list)
 {
-	files = (struct menu_files){ (void *)list, read_file, exists };
+	files = (struct menu_files){ (void *)list, read_file, exists, list_dir };
 	menu_init(&m, &files);
 	chosen = read(&m, list->path);
 }
@@ -310,6 +319,100 @@ TEST(grub_mistakes)
 	}
 }
 
+/* ---- systemd-boot --------------------------------------------------------------------- */
+
+TEST(systemd_boot)
+{
+	static const struct file list[] = {
+		{ "/loader/loader.conf", "timeout 3\n# default b*\r\ndefault\tSECOND*\nconsole-mode max\n" },
+		{ "/loader/entries/first.conf",
+		  "# comment\ntitle   The first, of them\t\r\nversion 6.12\nmachine-id 1\nlinux /k1\n"
+		  "initrd /ucode\ninitrd EFI\\arch\\i1\noptions a=b  c initrd=\\i2\noptions quiet\n\nbogus x\n linux /k\nnothing\n" },
+		{ "/loader/entries/second+3-1.CONF", "linux ../../k2\n" },
+		{ "/loader/entries/efi.conf", "title shell\nefi /shellx64.efi\n" },
+		{ "/loader/entries/arm.conf", "architecture aa64\nlinux /k\n" },
+		{ "/loader/entries/x64.conf", "architecture X64\nlinux /k\n" },
+		{ "/loader/entries/uki.conf", "uki /EFI/Linux/a.efi\n" },
+		{ "/loader/entries/.hidden.conf", "linux /k\n" },
+		{ "/loader/entries/readme.txt", "linux /k\n" },
+		{ "/loader/entries/.conf", "linux /k\n" },
+		{ }
+	};
+
+	read_menu(bls_read, list);
+	CHECK_EQ(m.nr_choices, 6);
+	CHOICE(0, "x64.conf|x64.conf|/k|||");
+	CHOICE(1, "uki.conf|uki.conf||||it starts a unified kernel image");
+	CHOICE(2, "second.CONF|second.CONF|/../../k2|||");
+	CHOICE(3, "first.conf|The first, of them|/k|/ucode,/EFI/arch/i1,/i2|a=b c quiet|");
+	CHOICE(4, "efi.conf|shell||||it starts a program for UEFI");
+	CHOICE(5, "arm.conf|arm.conf|/k|||it is for the architecture aa64");
+	CHECK_EQ(chosen, 2);
+	CHECK(!strcmp(m.choices[3]->pub.file, "/loader/entries/first.conf"));
+	CHECK_EQ(m.nr_notes, 0);
+	menu_exit(&m);
+}
+
+/* sort-key, machine-id, newest version; then names, the greatest first; those tried in vain last */
+TEST(systemd_boot_order)
+{
+	static const struct file list[] = {
+		{ "/loader/entries/plain-6.9.conf", "" },
+		{ "/loader/entries/plain-6.10.conf", "" },
+		{ "/loader/entries/a.conf", "sort-key arch\nmachine-id 1\nversion 6.9\n" },
+		{ "/loader/entries/b.conf", "sort-key arch\nmachine-id 1\nversion 6.10\n" },
+		{ "/loader/entries/c.conf", "sort-key arch\nmachine-id 0\nversion 5\n" },
+		{ "/loader/entries/d.conf", "sort-key aaa\n" },
+		{ "/loader/entries/e.conf", "sort-key aaa\n" },
+		{ "/loader/entries/bad+0-3.conf", "sort-key aaa\n" },
+		{ "/loader/entries/good+00+1.conf", "sort-key aaa\n" },
+		{ }
+	};
+	static const char *const order[] = { "good+00.conf", "e.conf", "d.conf", "c.conf", "b.conf", "a.conf",
+					     "plain-6.10.conf", "plain-6.9.conf", "bad.conf" };
+
+	files = (struct menu_files){ (void *)list, read_file, exists, list_dir };
+	menu_init(&m, &files);
+	CHECK_EQ(bls_read(&m, "/loader/loader.conf"), -1);
+	CHECK_EQ(m.nr_choices, 9);
+	for (unsigned int i = 0; i < 9 && i < m.nr_choices; i++)
+		if (strcmp(m.choices[i]->pub.id, order[i])) {
+			printf("# %u is %s\n", i, m.choices[i]->pub.id);
+			CHECK(false);
+		}
+	CHECK_EQ(m.nr_notes, 0);
+	menu_exit(&m);
+}
+
+TEST(systemd_boot_defaults)
+{
+	static const struct {
+		const char *wanted;
+		int nr;
+	} cases[] = {
+		{ "b.conf", 1 }, { "b", 1 }, { "B.CONF", 1 }, { "*", 0 }, { "?.conf", 0 }, { "a*f", 2 }, { "**a*.*c*", 2 },
+		{ "", -1 }, { "@saved", -1 }, { "b.con", -1 }, { "?", 0 }, { "b.confx", -1 }, { "*b*b*", -1 },
+		{ "*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b", -1 },
+	};
+
+	for (unsigned int i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char text[400], longest[300] = "/loader/entries/0";
+		struct file list[] = {
+			{ "/loader/loader.conf", text }, { "/loader/entries/a.conf", "" }, { "/loader/entries/b.conf", "" },
+			{ "/loader/entries/c.conf", "" }, { longest, "" }, { }
+		};
+
+		memset(longest + strlen(longest), 'a', 200);
+		strcat(longest, ".conf");
+		snprintf(text, sizeof(text), "default x\ndefault %s\n", cases[i].wanted);
+		read_menu(bls_read, list);
+		if (chosen != cases[i].nr)
+			printf("# %s\n", cases[i].wanted);
+		CHECK_EQ(chosen, cases[i].nr);
+		menu_exit(&m);
+	}
+}
+
 /* ---- hostile ones -------------------------------------------------------------------------- */
 
 static char *repeat(const char *before, const char *what, unsigned int times, const char *after)
@@ -368,6 +471,31 @@ TEST(hostile)
 		menu_exit(&m);
 		free(cases[i].text);
 	}
+}
+
+/* many entries, long ones, long lines */
+TEST(systemd_boot_hostile)
+{
+	static char paths[400][40];
+	struct file list[402] = { { "/loader/entries/0.conf", repeat("options ", "0123456789", 1000, "") },
+				  { "/loader/entries/1.conf", repeat("", "options aaaaaaaaaaaaaaaaaaaaaaaaaaa\n", 7000, "") } };
+	char *much = repeat("linux k\n", "initrd i\n", 20, "");
+
+	for (int i = 2; i < 401; i++) {
+		sprintf(paths[i - 2], "/loader/entries/%d.conf", i);
+		list[i] = (struct file){ paths[i - 2], much };
+	}
+	files = (struct menu_files){ list, read_file, exists, list_dir };
+	menu_init(&m, &files);
+	bls_read(&m, "/loader/loader.conf");
+	CHECK(m.nr_choices <= MENU_CHOICES_MAX && m.nr_notes <= MENU_NOTES_MAX);
+	CHECK(m.arena_bytes < MENU_ARENA_MAX + MENU_FILE_MAX);
+	CHECK(noted("more than 256 entries"));
+	CHECK(noted("a line of 10008 characters"));
+	menu_exit(&m);
+	free(much);
+	free((char *)list[0].text);
+	free((char *)list[1].text);
 }
 
 /* files that include the next, without end */
@@ -457,7 +585,7 @@ static void clear(void)
 	vmplat_iso_close(iso);
 	menu = NULL;
 	iso = NULL;
-	snprintf(cmd, sizeof(cmd), "rm -rf %s/tree %s/disc.iso", dir, dir);
+	snprintf(cmd, sizeof(cmd), "rm -rf %s/tree %s/efi %s/disc.iso", dir, dir, dir);
 	if (system(cmd))
 		abort();
 }
@@ -576,6 +704,100 @@ TEST(disc_alpine)
 	clear();
 }
 
+/* what is in "../efi" becomes the boot image for UEFI */
+static bool burn_efi(void)
+{
+	char cmd[800];
+
+	snprintf(cmd, sizeof(cmd), "mkdir -p %s/tree && cd %s && truncate -s 2M tree/efi.img && "
+		 "PATH=$PATH:/usr/sbin:/sbin mkfs.vfat tree/efi.img >log 2>&1 && mcopy -s -i tree/efi.img efi/* :: >>log 2>&1",
+		 dir, dir);
+	return !system(cmd) && burn("-r -eltorito-alt-boot -e efi.img -no-emul-boot");
+}
+
+static bool no_mtools(void)
+{
+	if (!system("PATH=$PATH:/usr/sbin:/sbin; (command -v xorriso && command -v mkfs.vfat && command -v mcopy) >/dev/null"))
+		return false;
+	tap_skip("no xorriso, mtools or dosfstools");
+	return true;
+}
+
+/* systemd-boot in the boot image for UEFI, with its kernel, as Arch has it beside syslinux */
+TEST(disc_efi_systemd_boot)
+{
+	const struct vmplat_iso_choice *c;
+
+	if (no_mtools())
+		return;
+	put_text("../efi/loader/loader.conf", "timeout 15\ndefault 01-arch*.conf\n");
+	put_text("../efi/loader/entries/02-speech.conf", "title With speech\nlinux /arch/boot/vmlinuz-linux\n"
+		 "initrd /arch/boot/initramfs.img\noptions accessibility=on\n");
+	put_text("../efi/loader/entries/01-archiso-x86_64-linux.conf", "title    Arch Linux install medium\n"
+		 "sort-key 01\nlinux    /arch/boot/vmlinuz-linux\ninitrd   /arch/boot/initramfs.img\n"
+		 "options  archisobasedir=arch archisosearchuuid=1\n");
+	put_kernel("../efi/arch/boot/vmlinuz-linux", true);
+	put_text("../efi/arch/boot/initramfs.img", "ramdisk");
+	put_text("readme", "nothing to boot here");
+	REQUIRE(burn_efi());
+	CHECK_EQ(vmplat_iso_menu_nr(menu), 2);
+	CHECK_EQ(vmplat_iso_tree(iso), VMPLAT_ISO_RR);
+	check_default("efi:/arch/boot/vmlinuz-linux", "efi:/arch/boot/initramfs.img",
+		      "archisobasedir=arch archisosearchuuid=1", "efi:/loader/entries/01-archiso-x86_64-linux.conf");
+	CHECK(!vmplat_iso_menu_pick(menu, "02-speech.conf", &c) && !strcmp(c->args, "accessibility=on"));
+	clear();
+
+	/* another menu goes first, and the disc has the initrd only outside */
+	put_text("../efi/loader/entries/a.conf", "linux /vmlinuz\ninitrd /initrd\n");
+	put_kernel("../efi/vmlinuz", true);
+	put_text("initrd", "ramdisk");
+	put_kernel("k", true);
+	put_text("isolinux.cfg", "label a\nkernel k\ninitrd initrd\n");
+	REQUIRE(burn_efi());
+	CHECK_EQ(vmplat_iso_menu_nr(menu), 2);
+	check_default("/k", "/initrd", "", "/isolinux.cfg");
+	CHECK(!vmplat_iso_menu_pick(menu, "a.conf", &c) && !strcmp(c->kernel, "efi:/vmlinuz") &&
+	      !strcmp(c->initrds[0], "/initrd"));
+	clear();
+}
+
+/* on the disc itself */
+TEST(disc_systemd_boot)
+{
+	if (no_xorriso())
+		return;
+	put_kernel("vmlinuz", true);
+	put_text("initrd", "ramdisk");
+	put_text("loader/entries/a.conf", "title a\nlinux /vmlinuz\ninitrd /initrd\noptions quiet\n");
+	REQUIRE(burn("-r"));
+	check_default("/vmlinuz", "/initrd", "quiet", "/loader/entries/a.conf");
+	clear();
+}
+
+/* GRUB in the boot image finds the disc, and goes on there; or is all there is */
+TEST(disc_efi_grub)
+{
+	if (no_mtools())
+		return;
+	put_kernel("install.amd/vmlinuz", true);
+	put_text("install.amd/initrd.gz", "ramdisk");
+	put_text(".disk/id", "x");
+	put_text("boot/grub/grub.cfg", "menuentry Install {\n linux /install.amd/vmlinuz quiet\n initrd /install.amd/initrd.gz\n}\n");
+	put_text("../efi/efi/boot/grub.cfg", "search --file --set=root /.disk/id\nset prefix=($root)/boot/grub\n"
+		 "source $prefix/grub.cfg\nmenuentry 'Of the image' {\n linux /install.amd/vmlinuz\n}\n");
+	REQUIRE(burn_efi());
+	CHECK_EQ(vmplat_iso_menu_nr(menu), 2);
+	check_default("/install.amd/vmlinuz", "/install.amd/initrd.gz", "quiet", "/boot/grub/grub.cfg");
+	clear();
+
+	put_kernel("../efi/k", true);
+	put_text("../efi/i", "ramdisk");
+	put_text("../efi/EFI/BOOT/grub.cfg", "menuentry a {\n linux /k\n}\nset default=1\nmenuentry b {\n linux /k b\n initrd /i\n}\n");
+	REQUIRE(burn_efi());
+	check_default("efi:/k", "efi:/i", "b", "efi:/EFI/BOOT/grub.cfg");
+	clear();
+}
+
 /* no menu that is understood: where distributions put it */
 TEST(disc_known)
 {
@@ -622,7 +844,7 @@ TEST(disc_nothing)
 		return;
 	put_text("readme", "nothing to boot");
 	REQUIRE(burn("-r"));
-	check_nothing("no boot menu of isolinux or GRUB, and no kernel where");
+	check_nothing("no boot menu of isolinux, GRUB or systemd-boot, and no kernel where");
 	clear();
 
 	put_text("isolinux.cfg", "label a\nkernel gone\nlabel b\nkernel text\nlabel c\nkernel old\nlabel d\nkernel new\ninitrd gone\n"
@@ -683,13 +905,20 @@ int main(void)
 	RUN(grub_shell);
 	RUN(grub_defaults);
 	RUN(grub_mistakes);
+	RUN(systemd_boot);
+	RUN(systemd_boot_order);
+	RUN(systemd_boot_defaults);
 	RUN(hostile);
+	RUN(systemd_boot_hostile);
 	RUN(too_deep);
 	RUN(disc_debian);
 	RUN(disc_ubuntu);
 	RUN(disc_fedora);
 	RUN(disc_arch);
 	RUN(disc_alpine);
+	RUN(disc_systemd_boot);
+	RUN(disc_efi_systemd_boot);
+	RUN(disc_efi_grub);
 	RUN(disc_known);
 	RUN(disc_nothing);
 	RUN(disc_choices);

@@ -331,6 +331,15 @@ TEST(several_initrds)
 	CHECK(!memcmp(at + info.initrd_bytes - HELLO_BYTES, hello, HELLO_BYTES));
 
 	free(vm.cfg.initrds[2]);
+	vm.cfg.initrds[2] = strdup("efi:/loader/entry.con");
+	CHECK_EQ(load(), 0);
+	CHECK(!memcmp(vm.ram + info.initrd + info.initrd_bytes - 6, "title\n", 6));
+
+	free(vm.cfg.initrds[2]);
+	vm.cfg.initrds[2] = strdup("efi:/hello-world");
+	CHECK_EQ(load(), -ENOENT);
+	CHECK(strstr(why, "initrd efi:/hello-world: "));
+	free(vm.cfg.initrds[2]);
 	vm.cfg.initrds[2] = strdup("iso:/nothing");
 	CHECK_EQ(load(), -ENOENT);
 	CHECK(strstr(why, "initrd iso:/nothing: "));
