@@ -97,6 +97,7 @@ static void aml_pci(struct aml *b)
 	aml_res_word(b, AML_RES_IO, 0, 0xcf7);
 	aml_res_word(b, AML_RES_IO, VM_PCI_PIO_BASE, VM_PCI_PIO_END - 1);
 	aml_res_mem32(b, VM_PCI_MMIO_BASE, VM_PCI_MMIO_END - 1);
+	aml_res_mmio64(b, VM_PCI_MMIO64_BASE, VM_PCI_MMIO64_END - 1);
 	aml_buffer_end(b, crs, size_at);
 	aml_prt(b);
 	acpi_hotplug_pci(b);

@@ -277,6 +277,20 @@ void aml_res_mem32(struct aml *b, uint32_t min, uint32_t max)
 	aml_put32(b, max - min + 1);
 }
 
+void aml_res_mmio64(struct aml *b, uint64_t min, uint64_t max)
+{
+	aml_put8(b, 0x8a);
+	aml_put16(b, 43);
+	aml_put8(b, 0);
+	aml_put8(b, 0x0c);
+	aml_put8(b, 1);		/* writable, not cacheable */
+	aml_put64(b, 0);
+	aml_put64(b, min);
+	aml_put64(b, max);
+	aml_put64(b, 0);
+	aml_put64(b, max - min + 1);
+}
+
 void aml_res_mem64(struct aml *b)
 {
 	aml_put8(b, 0x8a);

@@ -92,6 +92,7 @@ void aml_res_gsi(struct aml *b, uint32_t gsi);
 #define AML_RES_BUS	2u
 void aml_res_word(struct aml *b, unsigned int kind, unsigned int min, unsigned int max);
 void aml_res_mem32(struct aml *b, uint32_t min, uint32_t max);
+void aml_res_mmio64(struct aml *b, uint64_t min, uint64_t max);
 /* cacheable memory of a device; the offsets of its fields in the descriptor */
 void aml_res_mem64(struct aml *b);
 #define AML_MEM64_MIN	14u

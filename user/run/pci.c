@@ -16,6 +16,7 @@
 #define CFG_ENABLE	0x80000000u
 #define INTX_GSI_FIRST	16u
 #define INTX_GSIS	8u
+#define BAR_LARGE	(UINT64_C(64) << 20)
 
 struct pci_bus {
 	struct vm *vm;
@@ -206,12 +207,11 @@ static uint64_t home_conflict(const struct pci_bus *bus, bool io, uint64_t addr,
 	return 0;
 }
 
-static int bar_find_home(struct pci_dev *dev, unsigned int n)
+/* The first place for the BAR in [addr, end); 0: none. */
+static uint64_t find_place(const struct pci_dev *dev, unsigned int n, uint64_t addr, uint64_t end)
 {
-	struct pci_bar *bar = &dev->bar[n];
+	const struct pci_bar *bar = &dev->bar[n];
 	bool io = bar_is_io(bar);
-	uint64_t addr = io ? VM_PCI_PIO_BASE : VM_PCI_MMIO_BASE;
-	uint64_t end = io ? VM_PCI_PIO_END : VM_PCI_MMIO_END;
 	/* A page each, so that a guest can map one without its neighbours. */
 	uint64_t align = !io && bar->size < 4096 ? 4096 : bar->size;
 
@@ -220,12 +220,40 @@ static int bar_find_home(struct pci_dev *dev, unsigned int n)
 
 		addr = (addr + align - 1) & ~(align - 1);
 		if (addr >= end || bar->size > end - addr)
-			return -ENOSPC;
+			return 0;
 		past = home_conflict(dev->bus, io, addr, bar->size, dev, n);
 		if (!past)
-			break;
+			return addr;
 		addr = past;
 	}
+}
+
+/* What is scarce is left to those who need it. */
+static uint64_t find_mem64(const struct pci_dev *dev, unsigned int n)
+{
+	uint64_t addr = 0;
+
+	if (dev->bar[n].size < BAR_LARGE)
+		addr = find_place(dev, n, VM_PCI_MMIO_BASE, VM_PCI_MMIO_END);
+	return addr ? addr : find_place(dev, n, VM_PCI_MMIO64_BASE, VM_PCI_MMIO64_END);
+}
+
+static int bar_find_home(struct pci_dev *dev, unsigned int n)
+{
+	uint64_t addr;
+
+	switch (dev->bar[n].kind) {
+	case PCI_BAR_IO:
+		addr = find_place(dev, n, VM_PCI_PIO_BASE, VM_PCI_PIO_END);
+		break;
+	case PCI_BAR_MEM64:
+		addr = find_mem64(dev, n);
+		break;
+	default:
+		addr = find_place(dev, n, VM_PCI_MMIO_BASE, VM_PCI_MMIO_END);
+	}
+	if (!addr)
+		return -ENOSPC;
 	bar_set_home(dev, n, addr);
 	return 0;
 }
@@ -364,7 +392,7 @@ static uint32_t cfg_read(struct pci_dev *dev, unsigned int off, unsigned int len
 }
 
 /* After the bytes changed, by a write, a reset or a load. */
-static void cfg_changed(struct pci_dev *dev)
+void pci_cfg_changed(struct pci_dev *dev)
 {
 	bars_update(dev);
 	intx_set_disabled(dev, pci_cfg_get(dev, PCI_COMMAND, 2) & PCI_COMMAND_INTX_DISABLE);
@@ -380,9 +408,19 @@ static void cfg_write(struct pci_dev *dev, unsigned int off, unsigned int len, u
 		dev->cfg[off + i] = (dev->cfg[off + i] & ~mask) |
 				    ((val >> (8 * i)) & mask);
 	}
-	cfg_changed(dev);
+	pci_cfg_changed(dev);
 	if (dev->ops && dev->ops->cfg_written)
-		dev->ops->cfg_written(dev, off, len);
+		dev->ops->cfg_written(dev, off, len, val);
+}
+
+uint16_t pci_dev_command(struct pci_dev *dev)
+{
+	uint16_t command;
+
+	pthread_mutex_lock(&dev->bus->lock);
+	command = (uint16_t)pci_cfg_get(dev, PCI_COMMAND, 2);
+	pthread_mutex_unlock(&dev->bus->lock);
+	return command;
 }
 
 /* The function the latch names; *off is the register. NULL: nobody answers. */
@@ -448,7 +486,7 @@ void pci_dev_reset(struct pci_dev *dev)
 	memcpy(dev->cfg, dev->home_cfg, sizeof(dev->cfg));
 	if (dev->msix)
 		pci_msix_reset(dev);
-	cfg_changed(dev);
+	pci_cfg_changed(dev);
 	pthread_mutex_unlock(&dev->bus->lock);
 }
 
@@ -485,7 +523,7 @@ int pci_dev_load(struct pci_dev *dev, struct state_reader *r)
 			      (cfg[i] & dev->wmask[i]);
 	if (dev->msix)
 		ret = pci_msix_load(dev, r);
-	cfg_changed(dev);
+	pci_cfg_changed(dev);
 	pthread_mutex_unlock(&dev->bus->lock);
 	pci_intx_set(dev, intx);
 	return ret;

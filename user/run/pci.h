@@ -66,9 +66,9 @@ struct pci_dev_ops {
 	/* The BAR now decodes at bar->addr, or is about to stop doing so. */
 	void (*bar_mapped)(struct pci_dev *dev, unsigned int bar);
 	void (*bar_unmapped)(struct pci_dev *dev, unsigned int bar);
-	/* Before a config read: refresh cfg[].  After a config write. */
+	/* Before a config read: refresh cfg[].  After a config write, of @val. */
 	void (*cfg_read)(struct pci_dev *dev, unsigned int off, unsigned int len);
-	void (*cfg_written)(struct pci_dev *dev, unsigned int off, unsigned int len);
+	void (*cfg_written)(struct pci_dev *dev, unsigned int off, unsigned int len, uint32_t val);
 };
 
 struct pci_msix;
@@ -98,7 +98,8 @@ struct pci_ids {
 /*
  * Life of a function: init, bars and capabilities, plug; unplug, exit.
  * Plugging assigns addresses and makes it visible; with @slot 0 the first free
- * one is taken.  -ENOSPC: no slot or no address space; -EBUSY: slot taken.
+ * one is taken.  BARs go below 4 GiB, but for those of 64 bits that are large or
+ * find no place there.  -ENOSPC: no slot or no address space; -EBUSY: slot taken.
  */
 void pci_dev_init(struct pci_dev *dev, const struct pci_ids *ids,
 		  const struct pci_dev_ops *ops, void *opaque);
@@ -118,6 +119,11 @@ int pci_dev_load(struct pci_dev *dev, struct state_reader *r);
 
 /* Level of the function's INTA; shared lines are ORed. */
 void pci_intx_set(struct pci_dev *dev, bool level);
+
+/* pci_bus.lock held: the model has changed config bytes; what decodes follows. */
+void pci_cfg_changed(struct pci_dev *dev);
+/* What the guest has in the command register. */
+uint16_t pci_dev_command(struct pci_dev *dev);
 
 void pci_cfg_put(struct pci_dev *dev, unsigned int off, unsigned int len, uint32_t val);
 uint32_t pci_cfg_get(const struct pci_dev *dev, unsigned int off, unsigned int len);

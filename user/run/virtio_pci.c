@@ -673,7 +673,7 @@ static void cfg_read(struct pci_dev *pci, unsigned int off, unsigned int len)
 			    region_read(dev, at, n));
 }
 
-static void cfg_written(struct pci_dev *pci, unsigned int off, unsigned int len)
+static void cfg_written(struct pci_dev *pci, unsigned int off, unsigned int len, uint32_t val)
 {
 	struct virtio_dev *dev = pci->opaque;
 	uint32_t at, n;

@@ -41,6 +41,8 @@ struct vm;
 #define VM_HIGHMEM_BASE		0x100000000ULL	/* the rest of RAM */
 #define VM_PCI_MMIO_BASE	0xc0000000ULL	/* 32-bit BARs */
 #define VM_PCI_MMIO_END		0xe0000000ULL	/* exclusive */
+#define VM_PCI_MMIO64_BASE	0x4000000000ULL	/* 64-bit BARs, above all RAM that there can be */
+#define VM_PCI_MMIO64_END	0x8000000000ULL	/* exclusive; what 39 address bits reach */
 #define VM_PCI_PIO_BASE		0x1000		/* I/O BARs */
 #define VM_PCI_PIO_END		0x10000		/* exclusive */
 
