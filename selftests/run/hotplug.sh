@@ -6,16 +6,7 @@
 # The guest is a shell that reads from its console, so that each step can wait for its end.
 top=$(cd "$(dirname "$0")/../.." && pwd)
 . "$(dirname "$0")/../tap.sh"
-# Runs COMMAND in guest VM, prints what it says, returns its status.
-in_guest() {
-	local vm=$1 status seq=${EPOCHREALTIME//[.,]/}
-	shift
-	printf '%s\n' "echo BEGIN-$seq; { ${*//$'\n'/ }; } 2>&1; echo END-$seq \$?" >"$tmp/$vm.in"
-	wait_for "$tmp/$vm.out" "^END-$seq [0-9]" 240 || return
-	tr -d '\r' <"$tmp/$vm.out" | sed -n "/^BEGIN-$seq/,/^END-$seq/p" | grep -v "^BEGIN-\|^END-"
-	status=$(tr -d '\r' <"$tmp/$vm.out" | sed -n "s/^END-$seq //p")
-	return "$status"
-}
+. "$(dirname "$0")/guest.sh"
 device() { vmplat vm device "$@"; }
 memtotal() { in_guest "$1" "grep MemTotal /proc/meminfo" | awk '{ print $2 }'; }
 has() { device list "$1" | grep -q "^$2 .*$3"; }
@@ -28,12 +19,6 @@ clean_up() {
 	done
 	exec 7>&- 8>&-
 	wait
-}
-start() {	# VM COMMAND...: its console at $tmp/VM.in and $tmp/VM.out
-	local vm=$1
-	shift
-	mkfifo "$tmp/$vm.in"
-	"$@" <"$tmp/$vm.in" >"$tmp/$vm.out" 2>"$tmp/$vm.err" &
 }
 modprobe() { if [ -x /run/modprobe ]; then /run/modprobe "$@"; else command modprobe "$@"; fi; }
 modprobe -q tun

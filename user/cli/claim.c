@@ -37,7 +37,8 @@ static const char add_help[] =
 "      --force NAME    accept what is in the way by that name: console,\n"
 "                      boot-framebuffer, node-open, net-address, default-route,\n"
 "                      net-master, net-elsewhere; may be repeated\n"
-"      --dir DIR       where claims are kept (" VMPLAT_CLAIMS_DIR ")\n"
+"      --dir DIR       where claims are kept ($VMPLAT_CLAIMS_DIR, or\n"
+"                      " VMPLAT_CLAIMS_DIR ")\n"
 "      --json          print the plan, and the claim, as a JSON object\n"
 "\n"
 "Prints the claim's number.\n";
@@ -124,7 +125,8 @@ static int parse(struct args *a, const char *cmd, char verb, const char *help, i
 {
 	int opt;
 
-	*a = (struct args) { .cmd = cmd, .wish.owner = getenv("VMPLAT_OWNER") };
+	*a = (struct args) { .cmd = cmd, .dir = getenv("VMPLAT_CLAIMS_DIR"),
+			     .wish.owner = getenv("VMPLAT_OWNER") };
 	a->wish.force = a->force;
 	opterr = 0;
 	optind = 0;

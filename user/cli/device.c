@@ -16,13 +16,14 @@ int cmd_vm_device(int argc, char **argv);
 static const char intro[] =
 "usage: vmplat vm device COMMAND VM ...\n"
 "\n"
-"Disks, network devices and memory of a running VM. A command waits for the guest:\n"
+"Disks, network devices, memory and PCI functions of a running VM. A command waits for the guest:\n"
 "what it does not take or give up in time stays as it was.\n";
 
 static const char add_help[] =
 "usage: vmplat vm device add VM blk file=FILE[,ro][,id=ID]\n"
 "       vmplat vm device add VM net tap=NAME|socket=PATH|passt[,mac=ADDRESS][,id=ID]\n"
 "       vmplat vm device add VM memory size=SIZE[,id=ID]\n"
+"       vmplat vm device add VM pci host=ADDRESS[#VF][,owner=NAME][,id=ID]\n"
 "\n"
 "Plug a device into the running VM, and wait until the guest uses it: its driver\n"
 "drives the disk or network device, or it has taken the memory in. Otherwise the\n"
@@ -32,7 +33,11 @@ static const char add_help[] =
 "      --json             print the device as a JSON object\n"
 "\n"
 "Memory comes in multiples of 128 MiB. A guest gives it back only if it onlined it\n"
-"as movable (memhp_default_state=online_movable on its command line).\n";
+"as movable (memhp_default_state=online_movable on its command line).\n"
+"\n"
+"pci: a PCI function of the host, or VF number VF of it, that a VFIO driver has\n"
+"(vmplat claim add). Its VM was started with --pinnable, or with a --device. NAME is\n"
+"whose claim may have it, $VMPLAT_OWNER or root unless given.\n";
 
 static const char remove_help[] =
 "usage: vmplat vm device remove VM ID [OPTION]...\n"
@@ -42,6 +47,8 @@ static const char remove_help[] =
 "the guest cannot empty stays.\n"
 "\n"
 "  -t, --timeout SECONDS  for the guest, 30 unless given\n"
+"      --force            take a PCI function of the host away after that, as if it\n"
+"                         were pulled out: what the guest did with it is lost\n"
 "      --if-present       no error if there is no such device\n"
 "      --json             print what happened as a JSON object\n";
 
@@ -52,16 +59,17 @@ static const char list_help[] =
 
 struct args {
 	const char *verb;
-	bool json, if_present, help;
+	bool json, if_present, force, help;
 	uint64_t timeout_ms;
 	struct vm_client *vm;
 };
 
-enum { OPT_JSON = 256, OPT_IF_PRESENT };
+enum { OPT_JSON = 256, OPT_IF_PRESENT, OPT_FORCE };
 
 static const struct option options[] = {
 	{ "timeout", required_argument, NULL, 't' },
 	{ "if-present", no_argument, NULL, OPT_IF_PRESENT },
+	{ "force", no_argument, NULL, OPT_FORCE },
 	{ "json", no_argument, NULL, OPT_JSON },
 	{ "help", no_argument, NULL, 'h' },
 	{ }
@@ -93,6 +101,8 @@ static int parse_options(struct args *a, int argc, char **argv)
 			rc = parse_timeout(a, optarg);
 		else if (opt == OPT_IF_PRESENT && remove)
 			a->if_present = true;
+		else if (opt == OPT_FORCE && remove)
+			a->force = true;
 		else
 			rc = cli_bad_option(a->verb, opt, argv);
 	}
@@ -218,6 +228,24 @@ static int wish_memory(struct args *a, const char *word, struct json_object **de
 	return rc;
 }
 
+/* The owner is who asks, not who has started the VM. */
+static int wish_pci(struct args *a, const char *word, struct json_object **device)
+{
+	const char *owner = getenv("VMPLAT_OWNER");
+	struct vm_hostdev d = { 0 };
+	const char *why;
+
+	if (strncmp(word, "host=", 5))
+		return cli_usage(a->verb, "pci %s: begins with host=ADDRESS", word);
+	why = vm_hostdev_parse(&d, word + 5);
+	if (!why && !d.owner && owner && *owner && !(d.owner = strdup(owner)))
+		why = "out of memory";
+	if (!why)
+		*device = vm_hostdev_to_json(&d);
+	vm_hostdev_free(&d);
+	return why ? cli_usage(a->verb, "pci %s: %s", word, why) : CLI_OK;
+}
+
 static const struct {
 	const char *type;
 	int (*wish)(struct args *a, const char *word, struct json_object **device);
@@ -225,6 +253,7 @@ static const struct {
 	{ "blk", wish_blk },
 	{ "net", wish_net },
 	{ "memory", wish_memory },
+	{ "pci", wish_pci },
 };
 
 static int make_wish(struct args *a, const char *type, const char *word,
@@ -233,7 +262,7 @@ static int make_wish(struct args *a, const char *type, const char *word,
 	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
 		if (!strcmp(type, types[i].type))
 			return types[i].wish(a, word, device);
-	return cli_usage(a->verb, "'%s' is none of blk, net, memory", type);
+	return cli_usage(a->verb, "'%s' is none of blk, net, memory, pci", type);
 }
 
 /* an id that was not given is the VM's to choose */
@@ -255,7 +284,7 @@ static int device_add(int argc, char **argv)
 		return rc ? rc : cli_help(add_help);
 	if (argc - optind != 3)
 		return cli_usage(a.verb, argc - optind > 3 ? "'%s' is one word too many"
-				 : "say which VM, what (blk, net, memory), and which one%s",
+				 : "say which VM, what (blk, net, memory, pci), and which one%s",
 				 argc - optind > 3 ? argv[optind + 3] : "");
 	rc = make_wish(&a, argv[optind + 1], argv[optind + 2], &device);
 	if (!rc)
@@ -299,6 +328,8 @@ static int device_remove(int argc, char **argv)
 		return rc;
 	req = request(&a, "device-remove");
 	json_object_object_add(req, "id", json_object_new_string(argv[optind + 1]));
+	if (a.force)
+		json_object_object_add(req, "force", json_object_new_boolean(true));
 	ret = call(&a, req, &reply);
 	if (ret && !(ret == -ENOENT && a.if_present))
 		return cli_fail("%s", vm_client_error());
@@ -321,6 +352,8 @@ static const char *what(struct json_object *o, char buf[CLI_NUM_LEN])
 
 	if (json_object_object_get_ex(o, "bytes", &v))
 		return cli_show_bytes((uint64_t)json_object_get_int64(v), buf);
+	if (json_object_object_get_ex(o, "host", &v))
+		return json_object_get_string(v);
 	return json_object_object_get_ex(o, "path", &v) ? json_object_get_string(v) :
 	       json_object_object_get_ex(o, "where", &v) ? json_object_get_string(v) :
 	       text(o, "kind");
@@ -378,7 +411,7 @@ static int device_list(int argc, char **argv)
 
 static const struct cli_command table[] = {
 	{ "list",	"what is plugged in",				device_list },
-	{ "add",	"plug a disk, a network device or memory in",	device_add },
+	{ "add",	"plug a disk, a network or PCI device, memory in",	device_add },
 	{ "remove",	"have the guest give one up",			device_remove },
 	{ }
 };

@@ -18,6 +18,7 @@
 #include "run/qemu_args.h"
 #include "run/record.h"
 #include "run/serve.h"
+#include "run/vfio.h"
 #include "settings.h"
 
 static const char help_head[] =
@@ -387,6 +388,17 @@ static int check_disk(const struct vm_disk *d)
 	return CLI_OK;
 }
 
+static int check_device(const struct vm_hostdev *d)
+{
+	char address[VFIO_ADDRESS], why[400];
+	unsigned int group;
+
+	if (vfio_host_check(d, address, &group, why, sizeof(why)))
+		return cli_fail("device %s: %s", d->host, why);
+	printf("%-10s%s, %s, IOMMU group %u\n", "device", address, d->id, group);
+	return CLI_OK;
+}
+
 static void print_advice(void *ctx, unsigned int cpu, enum vmplat_cpu_issue issue, const char *text)
 {
 	printf("%-10sCPU %u: %s\n", "advice", cpu, text);
@@ -439,6 +451,8 @@ static int check(const struct launch *l)
 		printf("%-10s%s%s%s, %s\n", "net", vm_net_kind_name(c->nets[i].kind),
 		       c->nets[i].where ? " " : "", c->nets[i].where ? c->nets[i].where : "",
 		       c->nets[i].id);
+	for (unsigned int i = 0; i < c->nr_hostdevs; i++)
+		rc |= check_device(&c->hostdevs[i]);
 	return rc;
 }
 

@@ -160,6 +160,12 @@ static const char *set_backend(struct launch *l, const char *v)
 	return NULL;
 }
 
+static const char *set_pinnable(struct launch *l, const char *v)
+{
+	l->cfg.pinnable = true;
+	return NULL;
+}
+
 static const char *set_unpack(struct launch *l, const char *v)
 {
 	return vm_unpack_parse(&l->cfg.unpack, v) ? NULL : "it is host, host-nocache or guest";
@@ -205,12 +211,16 @@ static const struct setting table[] = {
 	  "end when the guest resets itself" },
 	{ "memory-backend", 0, "B", 0, set_backend, NULL,
 	  "vmplat, or memfd: without the module and its snapshots" },
+	{ "pinnable", 0, NULL, SWITCH, set_pinnable, NULL,
+	  "memory that devices of the host may reach, which cannot be frozen for a snapshot: for `vmplat vm device add VM pci`; with --device it is always so" },
 	{ "unpack", 0, "WHO", 0, set_unpack, NULL,
 	  "who unpacks a compressed kernel: host (unless told otherwise; quick, and kept in ~/.cache/vmplat for the next time), host-nocache, or guest: its own code" },
 	{ "disk", 'd', "FILE[,ro][,id=ID]", 0, NULL, &vm_disk_kind,
 	  "a raw image as virtio disk; may be repeated" },
 	{ "net", 0, "WHERE[,mac=ADDRESS][,id=ID]", 0, NULL, &vm_net_kind,
 	  "a network device; WHERE is tap=NAME (made if it is not there), socket=PATH (two VMs with the same path, or a program that speaks QEMU's stream protocol), or passt (user-mode networking by passt(1)); may be repeated" },
+	{ "device", 0, "ADDRESS[#VF][,owner=NAME][,id=ID]", 0, NULL, &vm_hostdev_kind,
+	  "give this PCI function of the host, or that VF of it, to the guest; `vmplat claim add` takes it from the host's driver first; may be repeated" },
 };
 
 #define NR_SETTINGS	(sizeof(table) / sizeof(table[0]))

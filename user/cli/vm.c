@@ -231,6 +231,11 @@ static void show_net(struct json_object *n)
 	       *where == '-' ? "" : where, text(n, "mac"));
 }
 
+static void show_hostdev(struct json_object *d)
+{
+	printf("%-9s %s of the host\n", text(d, "name"), text(d, "host"));
+}
+
 static void show_dimm(struct json_object *d)
 {
 	char size[CLI_NUM_LEN];
@@ -295,9 +300,11 @@ static void show_one(struct json_object *o)
 	show_if(o, "cmdline", "cmdline");
 	show_each(o, "disks", show_disk);
 	show_each(o, "nets", show_net);
+	show_each(o, "devices", show_hostdev);
 	show_each(o, "dimms", show_dimm);
 	if (!strcmp(text(o, "snapshots"), "false"))
-		printf("snapshots no: memory is a memfd\n");
+		printf("snapshots no: memory is %s\n", !strcmp(text(o, "pinnable"), "true") ?
+		       "for devices (pinnable)" : "a memfd");
 	else if (json_object_object_get_ex(o, "snapshots", NULL))
 		printf("base      %s\ndirty     %s\n", text(o, "base"),
 		       cli_show_bytes(number(o, "dirty_pages") * 4096, size));
@@ -425,7 +432,7 @@ static const struct cli_command table[] = {
 	{ "define",	"keep what a VM is made of, to be started",	cmd_vm_define },
 	{ "start",	"boot one that is defined, stopped or failed",	cmd_vm_start },
 	{ "forget",	"remove one that nobody runs from the list",	cmd_vm_forget },
-	{ "device",	"plug disks, networks and memory",		cmd_vm_device },
+	{ "device",	"plug disks, networks, memory, PCI devices",	cmd_vm_device },
 	{ "snapshot",	"store its memory, state and disks while it runs", cmd_snapshot },
 	{ }
 };

@@ -32,6 +32,10 @@ _vmplat() {
 	done
 	COMPREPLY=()
 	case "${COMP_WORDS[1]} ${COMP_WORDS[COMP_CWORD - 1]}" in
+	"run --device")
+		_vmplat_reply "$(_vmplat_functions)"
+		return
+		;;
 	"host -c" | "host --check")
 		words=$("$cmd" host --help 2>/dev/null | sed -n 's/^ \{10,\}\([a-z]*\)  .*/\1/p')
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
@@ -58,6 +62,11 @@ _vmplat() {
 			words="mac= vlan= qos= proto= min_rate= max_rate= spoofchk= trust= link= msix= driver="
 		_vmplat_reply "$words"
 		return
+		;;
+	"vm device")
+		# the VM is the fourth word, then comes what
+		[ "${path[2]}" = add ] && [ ${#path[@]} = 4 ] && words="blk net memory pci" &&
+			mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur") && return
 		;;
 	"vm show" | "vm pause" | "vm resume" | "vm reset" | "vm stop" | "vm snapshot" | "vm start" | "vm forget")
 		words=$("$cmd" vm list 2>/dev/null | sed -n '2,$s/^\([[:alnum:]._-]*\)  *[a-z].*/\1/p')

@@ -102,6 +102,8 @@ void vm_config_free(struct vm_config *cfg)
 		free(cfg->disks[i].path);
 	for (unsigned int i = 0; i < cfg->nr_nets; i++)
 		free(cfg->nets[i].where);
+	for (unsigned int i = 0; i < cfg->nr_hostdevs; i++)
+		vm_hostdev_free(&cfg->hostdevs[i]);
 	memset(cfg, 0, sizeof(*cfg));
 }
 
@@ -123,6 +125,14 @@ struct vm_net *vm_config_net(struct vm_config *cfg, const char *id)
 	return NULL;
 }
 
+struct vm_hostdev *vm_config_hostdev(struct vm_config *cfg, const char *id)
+{
+	for (unsigned int i = 0; i < cfg->nr_hostdevs; i++)
+		if (!strcmp(cfg->hostdevs[i].id, id))
+			return &cfg->hostdevs[i];
+	return NULL;
+}
+
 struct vm_dimm *vm_config_dimm(struct vm_config *cfg, const char *id)
 {
 	for (unsigned int i = 0; i < cfg->nr_dimms; i++)
@@ -133,7 +143,8 @@ struct vm_dimm *vm_config_dimm(struct vm_config *cfg, const char *id)
 
 static bool id_taken(struct vm_config *cfg, const char *id)
 {
-	return vm_config_disk(cfg, id) || vm_config_net(cfg, id) || vm_config_dimm(cfg, id);
+	return vm_config_disk(cfg, id) || vm_config_net(cfg, id) || vm_config_hostdev(cfg, id) ||
+	       vm_config_dimm(cfg, id);
 }
 
 /* @id as it is, or the first free of its kind */
@@ -161,6 +172,9 @@ static bool slot_taken(const struct vm_config *cfg, unsigned int slot)
 			return true;
 	for (unsigned int i = 0; i < cfg->nr_nets; i++)
 		if (cfg->nets[i].slot == slot)
+			return true;
+	for (unsigned int i = 0; i < cfg->nr_hostdevs; i++)
+		if (cfg->hostdevs[i].slot == slot)
 			return true;
 	return false;
 }
@@ -240,6 +254,31 @@ const char *vm_config_add_net(struct vm_config *cfg, const struct vm_net *from)
 	return NULL;
 }
 
+const char *vm_config_add_hostdev(struct vm_config *cfg, const struct vm_hostdev *from)
+{
+	struct vm_hostdev d = *from;
+	const char *why = give_id(cfg, "dev", d.id);
+
+	if (!why)
+		why = check_slot(cfg, d.slot);
+	if (why)
+		return why;
+	if (cfg->nr_hostdevs == VM_HOSTDEVS_MAX)
+		return sentence("a VM has at most %d devices of the host", VM_HOSTDEVS_MAX);
+	for (unsigned int i = 0; i < cfg->nr_hostdevs; i++)
+		if (!strcmp(cfg->hostdevs[i].host, from->host))
+			return sentence("%s is there already, as '%s'", from->host,
+					cfg->hostdevs[i].id);
+	d.host = strdup(from->host);
+	d.owner = from->owner ? strdup(from->owner) : NULL;
+	if (!d.host || (from->owner && !d.owner)) {
+		vm_hostdev_free(&d);
+		return "out of memory";
+	}
+	cfg->hostdevs[cfg->nr_hostdevs++] = d;
+	return NULL;
+}
+
 const char *vm_config_add_dimm(struct vm_config *cfg, const struct vm_dimm *from)
 {
 	struct vm_dimm d = *from;
@@ -273,6 +312,7 @@ void vm_config_remove(struct vm_config *cfg, const char *id)
 {
 	struct vm_disk *disk = vm_config_disk(cfg, id);
 	struct vm_net *net = vm_config_net(cfg, id);
+	struct vm_hostdev *hostdev = vm_config_hostdev(cfg, id);
 	struct vm_dimm *dimm = vm_config_dimm(cfg, id);
 
 	if (disk) {
@@ -281,6 +321,9 @@ void vm_config_remove(struct vm_config *cfg, const char *id)
 	} else if (net) {
 		free(net->where);
 		REMOVE_AT(cfg->nets, cfg->nr_nets, net);
+	} else if (hostdev) {
+		vm_hostdev_free(hostdev);
+		REMOVE_AT(cfg->hostdevs, cfg->nr_hostdevs, hostdev);
 	} else if (dimm) {
 		REMOVE_AT(cfg->dimms, cfg->nr_dimms, dimm);
 	}
@@ -451,6 +494,79 @@ const struct vm_device_kind vm_disk_kind = {
 	"disk", "file", disk_keys, sizeof(struct vm_disk), disk_complete, disk_add, disk_free,
 };
 
+#define HOST_CHARS	128	/* a slot path below many bridges is long */
+
+/* What it names is the host's to find; a number behind '#' is a VF's. */
+static const char *check_host(const char *host)
+{
+	const char *vf = strchr(host, '#');
+
+	if (!*host || *host == '#' || strlen(host) > HOST_CHARS || strpbrk(host, " \t,"))
+		return sentence("'%.40s' is no PCI function, such as 0000:01:00.0", host);
+	if (vf && (!vf[1] || strlen(vf + 1) > 5 || strspn(vf + 1, "0123456789") != strlen(vf + 1)))
+		return sentence("'%.40s': behind '#' comes the number of a VF, from 0", host);
+	return NULL;
+}
+
+static const char *hostdev_host(void *dev, const char *value)
+{
+	struct vm_hostdev *d = dev;
+
+	free(d->host);
+	d->host = strdup(value);
+	return d->host ? check_host(value) : "out of memory";
+}
+
+static const char *hostdev_owner(void *dev, const char *value)
+{
+	struct vm_hostdev *d = dev;
+
+	if (!*value)
+		return "owner= needs a name";
+	free(d->owner);
+	d->owner = strdup(value);
+	return d->owner ? NULL : "out of memory";
+}
+
+static const char *hostdev_id(void *dev, const char *value)
+{
+	return parse_id(((struct vm_hostdev *)dev)->id, value);
+}
+
+static const char *hostdev_complete(void *dev)
+{
+	return ((struct vm_hostdev *)dev)->host ? NULL : "which one? host = 0000:01:00.0 names a PCI function";
+}
+
+static const char *hostdev_add(struct vm_config *cfg, void *dev)
+{
+	return vm_config_add_hostdev(cfg, dev);
+}
+
+void vm_hostdev_free(struct vm_hostdev *d)
+{
+	free(d->host);
+	free(d->owner);
+	d->host = d->owner = NULL;
+}
+
+static void hostdev_free(void *dev)
+{
+	vm_hostdev_free(dev);
+}
+
+static const struct vm_key hostdev_keys[] = {
+	{ "host", "ADDRESS", false, hostdev_host },
+	{ "owner", "NAME", false, hostdev_owner },
+	{ "id", "ID", false, hostdev_id },
+	{ }
+};
+
+const struct vm_device_kind vm_hostdev_kind = {
+	"device", "host", hostdev_keys, sizeof(struct vm_hostdev), hostdev_complete, hostdev_add,
+	hostdev_free,
+};
+
 const struct vm_key *vm_key_find(const struct vm_device_kind *kind, const char *name, size_t len)
 {
 	for (const struct vm_key *k = kind->keys; k->name; k++)
@@ -543,6 +659,11 @@ const char *vm_disk_parse(struct vm_disk *disk, const char *text)
 	return parse_device(&vm_disk_kind, disk, text);
 }
 
+const char *vm_hostdev_parse(struct vm_hostdev *dev, const char *text)
+{
+	return parse_device(&vm_hostdev_kind, dev, text);
+}
+
 /* ---- where vCPUs may run --------------------------------------------------- */
 
 const char *vm_affinity_parse(const char *text, unsigned int vcpu, struct vmplat_cpus *set,
@@ -608,6 +729,8 @@ static const char *check_engine(const struct vm_config *cfg)
 		return "cpu-affinity: a VM with firmware, or of another architecture, is run by QEMU, whose threads taskset(1) places";
 	if (cfg->unpack != VM_UNPACK_HOST)
 		return "unpack: a VM with firmware, or of another architecture, is run by QEMU, which leaves that to the kernel";
+	if (cfg->nr_hostdevs)
+		return "device: a VM with firmware, or of another architecture, is run by QEMU, which is given no devices of the host";
 	if (cfg->nr_dimms)
 		return "memory cannot be plugged into a VM that QEMU runs";
 	if (ovmf && cfg->arch == VM_ARCH_RISCV64)
@@ -667,6 +790,17 @@ struct json_object *vm_net_to_json(const struct vm_net *n)
 	return o;
 }
 
+struct json_object *vm_hostdev_to_json(const struct vm_hostdev *d)
+{
+	struct json_object *o = json_object_new_object();
+
+	add_string(o, "name", d->id);
+	add_string(o, "host", d->host);
+	add_string(o, "owner", d->owner);
+	add_int(o, "slot", d->slot);
+	return o;
+}
+
 struct json_object *vm_dimm_to_json(const struct vm_dimm *d)
 {
 	struct json_object *o = json_object_new_object();
@@ -684,6 +818,7 @@ struct json_object *vm_config_to_json(const struct vm_config *cfg)
 	struct json_object *initrds = json_object_new_array();
 	struct json_object *disks = json_object_new_array();
 	struct json_object *nets = json_object_new_array();
+	struct json_object *hostdevs = json_object_new_array();
 	struct json_object *dimms = json_object_new_array();
 
 	add_string(o, "name", cfg->name);
@@ -706,11 +841,15 @@ struct json_object *vm_config_to_json(const struct vm_config *cfg)
 		json_object_array_add(disks, vm_disk_to_json(&cfg->disks[i]));
 	for (unsigned int i = 0; i < cfg->nr_nets; i++)
 		json_object_array_add(nets, vm_net_to_json(&cfg->nets[i]));
+	for (unsigned int i = 0; i < cfg->nr_hostdevs; i++)
+		json_object_array_add(hostdevs, vm_hostdev_to_json(&cfg->hostdevs[i]));
 	for (unsigned int i = 0; i < cfg->nr_dimms; i++)
 		json_object_array_add(dimms, vm_dimm_to_json(&cfg->dimms[i]));
 	json_object_object_add(o, "disks", disks);
 	json_object_object_add(o, "nets", nets);
+	json_object_object_add(o, "devices", hostdevs);
 	json_object_object_add(o, "dimms", dimms);
+	json_object_object_add(o, "pinnable", json_object_new_boolean(cfg->pinnable));
 	return o;
 }
 
@@ -796,6 +935,23 @@ const char *vm_net_from_json(struct vm_net *n, struct json_object *o)
 	return net_from_json(n, o);
 }
 
+static const char *hostdev_from_json(struct vm_hostdev *d, struct json_object *o)
+{
+	const char *why = get_head(o, d->id, &d->slot);
+
+	if (why)
+		return why;
+	d->host = get_string(o, "host");
+	d->owner = get_string(o, "owner");
+	return d->host ? check_host(d->host) : "a device of the host has no \"host\"";
+}
+
+const char *vm_hostdev_from_json(struct vm_hostdev *d, struct json_object *o)
+{
+	memset(d, 0, sizeof(*d));
+	return hostdev_from_json(d, o);
+}
+
 const char *vm_dimm_from_json(struct vm_dimm *d, struct json_object *o)
 {
 	const char *why;
@@ -842,6 +998,17 @@ static const char *add_json_dimm(struct vm_config *cfg, struct json_object *o)
 	if (!why && !d.gpa)
 		why = "memory has no \"gpa\"";
 	return why ? why : vm_config_add_dimm(cfg, &d);
+}
+
+static const char *add_json_hostdev(struct vm_config *cfg, struct json_object *o)
+{
+	struct vm_hostdev d;
+	const char *why = vm_hostdev_from_json(&d, o);
+
+	if (!why)
+		why = vm_config_add_hostdev(cfg, &d);
+	vm_hostdev_free(&d);
+	return why;
 }
 
 /* snapshots from before there was a choice do not say */
@@ -900,6 +1067,7 @@ static const char *get_initrds(struct vm_config *cfg, struct json_object *o)
 int vm_config_from_json(struct vm_config *cfg, struct json_object *o,
 			const char **why)
 {
+	struct json_object *v;
 	int64_t n;
 
 	memset(cfg, 0, sizeof(*cfg));
@@ -914,6 +1082,7 @@ int vm_config_from_json(struct vm_config *cfg, struct json_object *o,
 	cfg->mem_bytes = n > 0 ? (uint64_t)n : 0;
 	n = get_int(o, "cpus");
 	cfg->nr_cpus = n > 0 && n <= VM_CPUS_MAX ? (unsigned int)n : 0;
+	cfg->pinnable = json_object_object_get_ex(o, "pinnable", &v) && json_object_get_boolean(v);
 	*why = get_unpack(cfg, o);
 	if (!*why)
 		*why = get_engine(cfg, o);
@@ -923,6 +1092,8 @@ int vm_config_from_json(struct vm_config *cfg, struct json_object *o,
 		*why = each(cfg, o, "disks", add_json_disk);
 	if (!*why)
 		*why = each(cfg, o, "nets", add_json_net);
+	if (!*why)
+		*why = each(cfg, o, "devices", add_json_hostdev);
 	if (!*why)
 		*why = each(cfg, o, "dimms", add_json_dimm);
 	if (!*why)

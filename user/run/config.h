@@ -13,6 +13,7 @@ struct json_object;
 #define VM_CPUS_MAX	64
 #define VM_DISKS_MAX	16
 #define VM_NETS_MAX	8
+#define VM_HOSTDEVS_MAX	8
 #define VM_INITRDS_MAX	16
 #define VM_DIMMS_MAX	16
 #define VM_MEM_MIN	(32ULL << 20)
@@ -59,6 +60,14 @@ struct vm_net {
 	unsigned int slot;	/* on the PCI bus */
 };
 
+/* A PCI function of the host that is the guest's while it has it (vfio.h). */
+struct vm_hostdev {
+	char id[VM_ID_MAX + 1];
+	char *host;		/* "0000:01:00.0", or "0000:01:00.0#2": VF 2 of that PF */
+	char *owner;		/* whose claim may have it; NULL: $VMPLAT_OWNER, or root */
+	unsigned int slot;	/* on the guest's PCI bus */
+};
+
 struct vm_dimm {
 	char id[VM_ID_MAX + 1];
 	uint64_t bytes;
@@ -83,10 +92,13 @@ struct vm_config {
 	unsigned int nr_disks;
 	struct vm_net nets[VM_NETS_MAX];
 	unsigned int nr_nets;
+	struct vm_hostdev hostdevs[VM_HOSTDEVS_MAX];
+	unsigned int nr_hostdevs;
 	struct vm_dimm dimms[VM_DIMMS_MAX];	/* in the order of their images */
 	unsigned int nr_dimms;
 	enum vm_backend backend;
 	enum vm_unpack unpack;
+	bool pinnable;		/* memory that devices may reach, and that cannot be frozen */
 	bool no_reboot;		/* a reset by the guest ends the VM */
 };
 
@@ -113,12 +125,14 @@ void vm_config_free(struct vm_config *cfg);
 const char *vm_config_add_initrd(struct vm_config *cfg, const char *path);
 const char *vm_config_add_disk(struct vm_config *cfg, const struct vm_disk *d);
 const char *vm_config_add_net(struct vm_config *cfg, const struct vm_net *n);
+const char *vm_config_add_hostdev(struct vm_config *cfg, const struct vm_hostdev *d);
 const char *vm_config_add_dimm(struct vm_config *cfg, const struct vm_dimm *d);
 /** vm_config_remove - forget the device @id; no such device is no error */
 void vm_config_remove(struct vm_config *cfg, const char *id);
 
 struct vm_disk *vm_config_disk(struct vm_config *cfg, const char *id);
 struct vm_net *vm_config_net(struct vm_config *cfg, const char *id);
+struct vm_hostdev *vm_config_hostdev(struct vm_config *cfg, const char *id);
 struct vm_dimm *vm_config_dimm(struct vm_config *cfg, const char *id);
 
 /**
@@ -129,6 +143,9 @@ struct vm_dimm *vm_config_dimm(struct vm_config *cfg, const char *id);
 const char *vm_net_parse(struct vm_net *net, const char *text);
 /** vm_disk_parse - "FILE", then ",ro", ",id=.."; free @disk->path. NULL, or a sentence */
 const char *vm_disk_parse(struct vm_disk *disk, const char *text);
+/** vm_hostdev_parse - "ADDRESS[#VF]", then ",owner=..", ",id=.."; vm_hostdev_free(). NULL, or a sentence */
+const char *vm_hostdev_parse(struct vm_hostdev *dev, const char *text);
+void vm_hostdev_free(struct vm_hostdev *dev);
 const char *vm_net_kind_name(enum vm_net_kind kind);
 #define VM_MAC_CHARS 18
 const char *vm_mac_text(const uint8_t mac[6], char text[VM_MAC_CHARS]);
@@ -154,7 +171,7 @@ struct vm_device_kind {
 	void (*free)(void *dev);		/* what is in it */
 };
 
-extern const struct vm_device_kind vm_disk_kind, vm_net_kind;
+extern const struct vm_device_kind vm_disk_kind, vm_net_kind, vm_hostdev_kind;
 
 const struct vm_key *vm_key_find(const struct vm_device_kind *kind, const char *name, size_t len);
 /** vm_device_words - call @fn for each word of a flag's @text; the value of a switch is "" */
@@ -181,11 +198,12 @@ const char *vm_config_check(const struct vm_config *cfg);
 /**
  * vm_config_to_json - {"name","iso","kernel","initrds":[...],"cmdline","unpack","arch","firmware","efi_vars","accel","memory","cpus",
  * "disks":[{"name","path","readonly","slot"}], "nets":[{"name","kind","where","mac",
- * "slot"}], "dimms":[{"name","bytes","gpa","slot"}]}
+ * "slot"}], "devices":[{"name","host","owner","slot"}], "dimms":[{"name","bytes","gpa","slot"}], "pinnable"}
  */
 struct json_object *vm_config_to_json(const struct vm_config *cfg);
 struct json_object *vm_disk_to_json(const struct vm_disk *d);
 struct json_object *vm_net_to_json(const struct vm_net *n);
+struct json_object *vm_hostdev_to_json(const struct vm_hostdev *d);
 struct json_object *vm_dimm_to_json(const struct vm_dimm *d);
 /* The same back. A sentence in *@why on failure. */
 int vm_config_from_json(struct vm_config *cfg, struct json_object *obj,
@@ -193,6 +211,7 @@ int vm_config_from_json(struct vm_config *cfg, struct json_object *obj,
 /* One device of the lists above; "name" and "slot" may be left out. NULL or a sentence. */
 const char *vm_disk_from_json(struct vm_disk *d, struct json_object *o);
 const char *vm_net_from_json(struct vm_net *n, struct json_object *o);
+const char *vm_hostdev_from_json(struct vm_hostdev *d, struct json_object *o);
 const char *vm_dimm_from_json(struct vm_dimm *d, struct json_object *o);
 
 #endif

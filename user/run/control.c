@@ -78,7 +78,7 @@ static int do_status(struct request *r)
 	json_object_object_add(r->reply, "pid", json_object_new_int(getpid()));
 	json_object_object_add(r->reply, "engine",
 			       json_object_new_string(vm->qemu ? "qemu" : "kvm"));
-	json_object_object_add(r->reply, "snapshots", json_object_new_boolean(vm->log != NULL));
+	json_object_object_add(r->reply, "snapshots", json_object_new_boolean(vm->log && !vm->cfg.pinnable));
 	if (vm->log && !vmplat_log_query(vm->log, &st)) {
 		json_object_object_add(r->reply, "base",
 				       snapshot_id_json(st.out_id, hex));

@@ -11,6 +11,7 @@
 
 #include "hotplug.h"
 #include "net.h"
+#include "vfio.h"
 #include "virtio_blk.h"
 #include "virtio_net.h"
 #include "virtio_pci.h"
@@ -18,7 +19,7 @@
 
 #define PAUSED_MS	1000	/* look again: nobody says that the VM goes on */
 
-enum plug_kind { PLUG_BLK, PLUG_NET, PLUG_MEMORY };
+enum plug_kind { PLUG_BLK, PLUG_NET, PLUG_MEMORY, PLUG_PCI, NR_PLUG_KINDS };
 enum plug_state { PRESENT, ADDING, WITHDRAWING, REMOVING, GONE };
 
 struct plug {
@@ -26,8 +27,11 @@ struct plug {
 	char id[VM_ID_MAX + 1];
 	enum plug_kind kind;
 	unsigned int unit;		/* of the hot-plug controller */
-	struct virtio_dev *virtio;	/* NULL: memory */
+	struct virtio_dev *virtio;	/* NULL: memory, devices of the host */
 	struct blk *blk;		/* disks */
+	struct vfio_dev *vfio;		/* devices of the host */
+	bool reclaimed;			/* by the host, which is told what comes of it */
+	bool force;			/* it goes even if the guest does not give it up */
 
 	enum plug_state state;
 	bool ejected;			/* by the guest; seen, not yet acted on */
@@ -42,6 +46,7 @@ struct plug {
 
 static const char *const kinds[] = {
 	[PLUG_BLK] = "blk", [PLUG_NET] = "net", [PLUG_MEMORY] = "memory",
+	[PLUG_PCI] = "pci",
 };
 
 static const char *const states[] = {
@@ -98,9 +103,19 @@ static struct json_object *config_json(struct vm *vm, const struct plug *p)
 		return vm_disk_to_json(vm_config_disk(&vm->cfg, p->id));
 	case PLUG_NET:
 		return vm_net_to_json(vm_config_net(&vm->cfg, p->id));
+	case PLUG_PCI:
+		return vm_hostdev_to_json(vm_config_hostdev(&vm->cfg, p->id));
 	default:
 		return vm_dimm_to_json(vm_config_dimm(&vm->cfg, p->id));
 	}
+}
+
+/* what can be said of a device of the host while it is plugged in */
+static void vfio_json(struct json_object *o, const struct plug *p)
+{
+	json_object_object_add(o, "driver", json_object_new_boolean(vfio_driven(p->vfio)));
+	json_object_object_add(o, "address", json_object_new_string(vfio_address(p->vfio)));
+	json_object_object_add(o, "resets", json_object_new_boolean(vfio_resets(p->vfio)));
 }
 
 static struct json_object *plug_json(struct vm *vm, const struct plug *p)
@@ -113,6 +128,8 @@ static struct json_object *plug_json(struct vm *vm, const struct plug *p)
 	if (p->virtio)
 		json_object_object_add(o, "driver",
 				       json_object_new_boolean(virtio_driver_ok(p->virtio)));
+	if (p->vfio)
+		vfio_json(o, p);
 	json_object_object_foreach(cfg, key, v)
 		if (strcmp(key, "name"))
 			json_object_object_add(o, key, json_object_get(v));
@@ -157,12 +174,14 @@ struct json_object *devices_list(struct vm *vm)
 struct ends {
 	struct blk *blk;
 	struct net *net;
+	struct vfio_dev *vfio;
 };
 
 static void ends_close(struct ends *e)
 {
 	blk_close(e->blk);
 	net_close(e->net);
+	vfio_close(e->vfio);
 	*e = (struct ends){ 0 };
 }
 
@@ -216,6 +235,19 @@ static int plug_net(struct vm *vm, struct plug *p, struct ends *e)
 	return 0;
 }
 
+static int plug_pci(struct vm *vm, struct plug *p, struct ends *e)
+{
+	struct vm_hostdev *d = vm_config_hostdev(&vm->cfg, p->id);
+	int ret = vfio_plug(e->vfio, vm->pci, d->slot);
+
+	if (ret)
+		return ret;
+	p->vfio = e->vfio;
+	e->vfio = NULL;
+	p->unit = d->slot = vfio_slot(p->vfio);
+	return 0;
+}
+
 static int plug_memory(struct vm *vm, struct plug *p)
 {
 	struct vm_dimm *d = vm_config_dimm(&vm->cfg, p->id);
@@ -238,7 +270,8 @@ static int plug(struct vm *vm, enum plug_kind kind, const char *id, struct ends 
 	if (!p)
 		return vm_error(vm, -ENOMEM, "out of memory");
 	ret = kind == PLUG_BLK ? plug_disk(vm, p, e) :
-	      kind == PLUG_NET ? plug_net(vm, p, e) : plug_memory(vm, p);
+	      kind == PLUG_NET ? plug_net(vm, p, e) :
+	      kind == PLUG_PCI ? plug_pci(vm, p, e) : plug_memory(vm, p);
 	if (ret) {
 		free(p);
 		return ret;
@@ -249,12 +282,14 @@ static int plug(struct vm *vm, enum plug_kind kind, const char *id, struct ends 
 	return 0;
 }
 
-/* VM halted */
+/* VM halted; vfio_close() is to follow, when it may take its time */
 static void unplug(struct vm *vm, struct plug *p)
 {
 	if (p->virtio)
 		vm_device_remove(vm, &p->virtio->entry);
 	p->virtio = NULL;
+	if (p->vfio)
+		vm_device_remove(vm, vfio_entry(p->vfio));
 	blk_close(p->blk);
 	p->blk = NULL;
 	if (p->kind == PLUG_MEMORY) {
@@ -276,6 +311,8 @@ static void unplug_running(struct vm *vm, struct plug *p)
 	unplug(vm, p);
 	if (running)
 		vm_unhalt(vm);
+	vfio_close(p->vfio);
+	p->vfio = NULL;
 }
 
 /* ---- life of the VM --------------------------------------------------------------- */
@@ -296,6 +333,11 @@ int devices_init(struct vm *vm)
 		if (!ret)
 			ret = plug(vm, PLUG_NET, c->nets[i].id, &e, NULL);
 	}
+	for (unsigned int i = 0; i < c->nr_hostdevs && !ret; i++) {
+		ret = vfio_open(vm, &c->hostdevs[i], &e.vfio);
+		if (!ret)
+			ret = plug(vm, PLUG_PCI, c->hostdevs[i].id, &e, NULL);
+	}
 	for (unsigned int i = 0; i < c->nr_dimms && !ret; i++)
 		ret = plug(vm, PLUG_MEMORY, c->dimms[i].id, &e, NULL);
 	ends_close(&e);
@@ -309,6 +351,7 @@ void devices_exit(struct vm *vm)
 
 		vm->plugs = p->next;
 		blk_close(p->blk);
+		vfio_close(p->vfio);
 		free(p);
 	}
 }
@@ -379,6 +422,7 @@ static void step_adding(struct vm *vm, struct plug *p)
 	int status = hotplug_answer(vm->hotplug, p->unit, HOTPLUG_EVENT_CHECK);
 	char text[200], num[64];
 
+	/* Whether a driver wants a device of the host is the guest's business: it has found it. */
 	if (p->virtio ? virtio_driver_ok(p->virtio) : status == HOTPLUG_OST_SUCCESS) {
 		decide(p, PRESENT, 0, NULL);
 	} else if (status > 0) {
@@ -398,6 +442,8 @@ static bool surely_unused(struct vm *vm, const struct plug *p)
 {
 	if (p->virtio)
 		return !virtio_driver_ok(p->virtio);
+	if (p->vfio)
+		return !vfio_driven(p->vfio);
 	return !hotplug_described(vm->hotplug, p->unit - HOTPLUG_UNIT_MEM);
 }
 
@@ -414,12 +460,35 @@ static void step_withdrawing(struct vm *vm, struct plug *p)
 	if (surely_unused(vm, p)) {
 		unplug_running(vm, p);
 		decide(p, GONE, p->err, "%.200s; it was taken out again", why);
-	} else if (p->virtio) {
+	} else if (p->kind != PLUG_MEMORY) {
 		decide(p, PRESENT, 0, NULL);	/* late, but it took it */
 	} else {
 		decide(p, PRESENT, p->err, "%.200s; it knows of that memory and does not give it back either, so it stays",
 		       why);
 	}
+}
+
+/* The guest keeps it: that is the end of it, unless it is taken all the same. */
+__attribute__((format(printf, 4, 5)))
+static void kept(struct vm *vm, struct plug *p, int err, const char *fmt, ...)
+{
+	bool pulled = p->vfio && vfio_gone(p->vfio);
+	char why[sizeof(p->why)];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	if (p->force || pulled) {
+		unplug_running(vm, p);
+		decide(p, GONE, 0, NULL);
+		vm_notice(vm, "%.200s; it was taken from it, %s", why,
+			  pulled ? "being gone from the host" : "by force");
+		return;
+	}
+	decide(p, PRESENT, err, "%.200s; it is still there", why);
+	if (p->reclaimed)
+		vm_notice(vm, "the host wants %s back, and %s", p->id, p->why);
 }
 
 static void step_removing(struct vm *vm, struct plug *p)
@@ -428,15 +497,15 @@ static void step_removing(struct vm *vm, struct plug *p)
 	char text[64];
 
 	if (status > 0 && status != HOTPLUG_OST_PENDING) {
-		decide(p, PRESENT, -EBUSY, "the guest does not give %s up: %s; it is still there%s", p->id,
-		       status_text(status, text), p->kind != PLUG_MEMORY ? "" :
-		       " (memory can be taken back if the guest onlined it as movable: memhp_default_state=online_movable)");
+		kept(vm, p, -EBUSY, "the guest does not give %s up: %s%s", p->id,
+		     status_text(status, text), p->kind != PLUG_MEMORY ? "" :
+		     " (memory can be taken back if the guest onlined it as movable: memhp_default_state=online_movable)");
 	} else if (p->left_ms <= 0) {
 		bool unseen = hotplug_cancel(vm->hotplug, p->unit);
 
-		decide(p, PRESENT, -ETIMEDOUT, "the guest did not give %s up within %s; it is still there%s",
-		       p->id, seconds(p->timeout_ms, text),
-		       unseen ? "" : " (should the guest let go of it later, it goes)");
+		kept(vm, p, -ETIMEDOUT, "the guest did not give %s up within %s%s", p->id,
+		     seconds(p->timeout_ms, text),
+		     unseen ? "" : " (should it let go of it later, it goes)");
 	}
 }
 
@@ -450,6 +519,8 @@ static void gone(struct vm *vm, struct plug *p)
 	switch (was) {
 	case REMOVING:
 		decide(p, GONE, 0, NULL);
+		if (p->reclaimed)
+			vm_notice(vm, "%s is the host's again, which asked for it", p->id);
 		break;
 	case WITHDRAWING:
 		decide(p, GONE, p->err, "%.200s; it was taken out again", why);
@@ -471,6 +542,17 @@ static void count_time(struct plug *p, bool running)
 	p->counted_ms = now;
 }
 
+/* The kernel asks again while it waits, so that what comes at a bad time is not lost. */
+static void reclaim(struct vm *vm, struct plug *p)
+{
+	if (!vfio_wanted(p->vfio))
+		return;
+	p->reclaimed = true;
+	p->timeout_ms = DEVICES_TIMEOUT_MS;
+	set_state(p, REMOVING);
+	hotplug_want(vm->hotplug, p->unit);
+}
+
 static void step(struct vm *vm, struct plug *p, bool running)
 {
 	count_time(p, running);
@@ -483,6 +565,8 @@ static void step(struct vm *vm, struct plug *p, bool running)
 		step_withdrawing(vm, p);
 	else if (p->state == REMOVING)
 		step_removing(vm, p);
+	else if (p->vfio && running)
+		reclaim(vm, p);
 }
 
 /* The guest forgets everything, and finds at boot what is in its slots then. */
@@ -498,8 +582,12 @@ void devices_reset(struct vm *vm)
 		} else if (p->state == REMOVING || p->ejected) {
 			unplug(vm, p);
 			decide(p, GONE, 0, NULL);
-		} else if (p->state == ADDING && p->kind == PLUG_MEMORY) {
+		} else if (p->state == ADDING && (p->kind == PLUG_MEMORY || p->kind == PLUG_PCI)) {
 			decide(p, PRESENT, 0, NULL);
+		}
+		if (p->state == GONE) {
+			vfio_close(p->vfio);
+			p->vfio = NULL;
 		}
 	}
 	vm_device_changed(vm);
@@ -601,19 +689,22 @@ struct wish {
 	struct vm_disk disk;
 	struct vm_net net;
 	struct vm_dimm dimm;
+	struct vm_hostdev hostdev;
 	struct ends ends;
 	int64_t timeout_ms;
 };
 
 static const char *wish_id(const struct wish *w)
 {
-	return w->kind == PLUG_BLK ? w->disk.id : w->kind == PLUG_NET ? w->net.id : w->dimm.id;
+	return w->kind == PLUG_BLK ? w->disk.id : w->kind == PLUG_NET ? w->net.id :
+	       w->kind == PLUG_PCI ? w->hostdev.id : w->dimm.id;
 }
 
 static void wish_free(struct wish *w)
 {
 	free(w->disk.path);
 	free(w->net.where);
+	vm_hostdev_free(&w->hostdev);
 	ends_close(&w->ends);
 }
 
@@ -639,18 +730,19 @@ static int wish_parse(struct vm *vm, struct json_object *req, struct wish *w)
 
 	if (json_object_object_get_ex(req, "type", &v))
 		type = json_object_get_string(v);
-	while (k <= PLUG_MEMORY && strcmp(type, kinds[k]))
+	while (k < NR_PLUG_KINDS && strcmp(type, kinds[k]))
 		k++;
-	if (k > PLUG_MEMORY)
-		return vm_error(vm, -EINVAL, "a device is of type blk, net or memory, not '%.40s'", type);
+	if (k == NR_PLUG_KINDS)
+		return vm_error(vm, -EINVAL, "a device is of type blk, net, memory or pci, not '%.40s'", type);
 	if (!json_object_object_get_ex(req, "device", &o) || !json_object_is_type(o, json_type_object))
 		return vm_error(vm, -EINVAL, "the request has no \"device\"");
 	w->kind = (enum plug_kind)k;
 	why = k == PLUG_BLK ? vm_disk_from_json(&w->disk, o) :
-	      k == PLUG_NET ? vm_net_from_json(&w->net, o) : vm_dimm_from_json(&w->dimm, o);
+	      k == PLUG_NET ? vm_net_from_json(&w->net, o) :
+	      k == PLUG_PCI ? vm_hostdev_from_json(&w->hostdev, o) : vm_dimm_from_json(&w->dimm, o);
 	ret = why ? vm_error(vm, -EINVAL, "%s", why) : get_timeout(vm, req, &w->timeout_ms);
 	/* where things go is decided here */
-	w->disk.slot = w->net.slot = w->dimm.slot = 0;
+	w->disk.slot = w->net.slot = w->hostdev.slot = w->dimm.slot = 0;
 	w->dimm.gpa = 0;
 	return ret;
 }
@@ -665,6 +757,7 @@ static bool same_device(struct vm *vm, const struct wish *w, const struct plug *
 	static const uint8_t no_mac[6];
 	const struct vm_disk *d = vm_config_disk(&vm->cfg, p->id);
 	const struct vm_net *n = vm_config_net(&vm->cfg, p->id);
+	const struct vm_hostdev *h = vm_config_hostdev(&vm->cfg, p->id);
 	const struct vm_dimm *m = vm_config_dimm(&vm->cfg, p->id);
 
 	if (w->kind != p->kind)
@@ -675,6 +768,8 @@ static bool same_device(struct vm *vm, const struct wish *w, const struct plug *
 	case PLUG_NET:
 		return n->kind == w->net.kind && same_text(n->where, w->net.where) &&
 		       (!memcmp(w->net.mac, no_mac, 6) || !memcmp(w->net.mac, n->mac, 6));
+	case PLUG_PCI:
+		return !strcmp(h->host, w->hostdev.host);
 	default:
 		return m->bytes == w->dimm.bytes;
 	}
@@ -726,6 +821,11 @@ static const char *configure(struct vm *vm, struct wish *w)
 		if (!why)
 			return c->nets[c->nr_nets - 1].id;
 		break;
+	case PLUG_PCI:
+		why = vm_config_add_hostdev(c, &w->hostdev);
+		if (!why)
+			return c->hostdevs[c->nr_hostdevs - 1].id;
+		break;
 	default:
 		w->dimm.slot = free_dimm_slot(vm);
 		w->dimm.gpa = mem_place(vm, w->dimm.bytes);
@@ -737,6 +837,26 @@ static const char *configure(struct vm *vm, struct wish *w)
 	return NULL;
 }
 
+/* Frozen memory cannot be pinned, nor pinned memory frozen: that is settled when it is made. */
+static int open_pci(struct vm *vm, const char *id, struct ends *e)
+{
+	if (vm->mem && !vm->cfg.pinnable)
+		return vm_error(vm, -EOPNOTSUPP, "this VM's memory can be frozen for snapshots, and so cannot be given to devices; start it with --pinnable, or with the --device itself");
+	return vfio_open(vm, vm_config_hostdev(&vm->cfg, id), &e->vfio);
+}
+
+static int plug_halted(struct vm *vm, struct wish *w, const char *id, struct plug **p)
+{
+	int ret;
+
+	vm_halt(vm);
+	ret = plug(vm, w->kind, id, &w->ends, p);
+	if (!ret)
+		hotplug_tell(vm->hotplug, (*p)->unit);
+	vm_unhalt(vm);
+	return ret;
+}
+
 /* operation lock held, the VM runs */
 static int add_locked(struct vm *vm, struct wish *w, void *waiter)
 {
@@ -746,14 +866,15 @@ static int add_locked(struct vm *vm, struct wish *w, void *waiter)
 
 	if (!id)
 		return -EINVAL;
-	vm_halt(vm);
-	ret = plug(vm, w->kind, id, &w->ends, &p);
+	/* pins all memory: not while the guest stands, nor while memory comes and goes */
+	ret = w->kind == PLUG_PCI ? open_pci(vm, id, &w->ends) : 0;
 	if (!ret)
-		hotplug_tell(vm->hotplug, p->unit);
-	vm_unhalt(vm);
+		ret = plug_halted(vm, w, id, &p);
 	if (ret) {
 		char copy[VM_ID_MAX + 1];
 
+		vfio_close(w->ends.vfio);	/* under the lock */
+		w->ends.vfio = NULL;
 		snprintf(copy, sizeof(copy), "%s", id);
 		vm_config_remove(&vm->cfg, copy);
 		return ret;
@@ -798,7 +919,14 @@ int devices_add(struct vm *vm, struct json_object *req, void *waiter, struct jso
 	return ret;
 }
 
-static int remove_locked(struct vm *vm, const char *id, int64_t timeout_ms, void *waiter)
+/* Pulling it out is what a bus knows how to do; taking memory or a disk's cable is another matter. */
+static int check_force(struct vm *vm, const struct plug *p)
+{
+	return p->kind == PLUG_PCI ? 0 : vm_error(vm, -EINVAL, "%s is no device of the host: only such can be taken by force",
+						   p->id);
+}
+
+static int remove_locked(struct vm *vm, const char *id, int64_t timeout_ms, bool force, void *waiter)
 {
 	struct plug *p = find(vm, id);
 
@@ -806,8 +934,12 @@ static int remove_locked(struct vm *vm, const char *id, int64_t timeout_ms, void
 		return vm_error(vm, -ENOENT, "there is no device '%.40s'", id);
 	if (pending(p))
 		return busy(vm, p);
+	if (force && check_force(vm, p))
+		return -EINVAL;
 	p->timeout_ms = timeout_ms;
 	p->waiter = waiter;
+	p->force = force;
+	p->reclaimed = false;
 	set_state(p, REMOVING);
 	hotplug_want(vm->hotplug, p->unit);
 	return -EINPROGRESS;
@@ -815,10 +947,12 @@ static int remove_locked(struct vm *vm, const char *id, int64_t timeout_ms, void
 
 int devices_remove(struct vm *vm, struct json_object *req, void *waiter)
 {
-	struct json_object *v;
+	struct json_object *v, *f;
 	int64_t timeout_ms;
+	bool force;
 	int ret;
 
+	force = json_object_object_get_ex(req, "force", &f) && json_object_get_boolean(f);
 	if (!json_object_object_get_ex(req, "id", &v) || !json_object_is_type(v, json_type_string))
 		return vm_error(vm, -EINVAL, "the request has no \"id\"");
 	ret = no_hotplug(vm) ?: get_timeout(vm, req, &timeout_ms);
@@ -827,7 +961,7 @@ int devices_remove(struct vm *vm, struct json_object *req, void *waiter)
 	pthread_mutex_lock(&vm->op);
 	ret = vm_admit(vm, VM_CMD_DEVICE_REMOVE);
 	if (!ret)
-		ret = remove_locked(vm, json_object_get_string(v), timeout_ms, waiter);
+		ret = remove_locked(vm, json_object_get_string(v), timeout_ms, force, waiter);
 	pthread_mutex_unlock(&vm->op);
 	return ret;
 }

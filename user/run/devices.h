@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Devices that come and go while the guest runs: disks, network devices, memory.
+ * Devices that come and go while the guest runs: disks, network devices, memory, PCI
+ * functions of the host.
  *
  *                 add                          the guest's driver is up
  *   (nothing) ----------> adding ------------------------------------> present
@@ -11,7 +12,7 @@
  *                           the guest has ejected it
  *
  * "The driver is up" is DRIVER_OK for a virtio device, an _OST of success for
- * memory. Whatever the guest ejects, asked or not, is gone. What it never looked
+ * memory and for a function of the host, which may have no driver in the guest. Whatever the guest ejects, asked or not, is gone. What it never looked
  * at is taken back at once when the time is over; what it did look at is asked
  * back first. Memory is never taken from a guest that may use it.
  *
@@ -46,7 +47,7 @@ void devices_reset(struct vm *vm);
 /* ---- requests, on the control thread ---------------------------------------- */
 
 /**
- * devices_add - {"type":"blk"|"net"|"memory","device":{...},"timeout_ms":N}
+ * devices_add - {"type":"blk"|"net"|"memory"|"pci","device":{...},"timeout_ms":N}
  * @waiter: who is told when it is decided
  * @reply: gets "device" when the answer is 0
  *
@@ -55,7 +56,11 @@ void devices_reset(struct vm *vm);
  * device's. -EBUSY: that device is on its way in or out.
  */
 int devices_add(struct vm *vm, struct json_object *req, void *waiter, struct json_object *reply);
-/** devices_remove - {"id":ID,"timeout_ms":N}; -ENOENT, else as devices_add() */
+/**
+ * devices_remove - {"id":ID,"timeout_ms":N,"force":bool}; -ENOENT, else as devices_add()
+ *
+ * With "force", a function of the host is gone in the end whatever the guest says.
+ */
 int devices_remove(struct vm *vm, struct json_object *req, void *waiter);
 /** devices_list - an array of {"id","type","state",...} */
 struct json_object *devices_list(struct vm *vm);

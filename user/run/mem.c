@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <vmplat_map.h>
 
+#include "vfio.h"
 #include "vm_priv.h"
 
 #define SLOT_LOW	0u		/* KVM's numbers */
@@ -27,7 +28,7 @@ static int new_vmplat(struct vm *vm, uint64_t bytes, struct vmplat_mem **mem,
 {
 	int ret;
 
-	ret = vmplat_mem_new(mem, vm->dev, bytes, 0);
+	ret = vmplat_mem_new(mem, vm->dev, bytes, vm->cfg.pinnable ? VMPLAT_MEM_F_PINNABLE : 0);
 	if (!ret)
 		ret = vmplat_map_file(map, vmplat_mem_fd(*mem), 0, bytes, &shared);
 	if (ret)
@@ -193,6 +194,8 @@ int mem_plug(struct vm *vm, const struct vm_dimm *from)
 		d->ram = vmplat_map_addr(d->map);
 	if (!ret)
 		ret = set_slot(vm, SLOT_DIMM + from->slot, d->gpa, d->bytes, d->ram);
+	if (!ret)
+		ret = vfio_memory(vm, d->gpa, d->bytes, d->ram);
 	if (ret)
 		mem_unplug(vm, from->slot);
 	else
@@ -206,6 +209,7 @@ void mem_unplug(struct vm *vm, unsigned int slot)
 
 	if (!d->bytes)
 		return;
+	vfio_no_memory(vm, d->gpa, d->bytes);
 	ram_watch_end(&vm->watch[SLOT_DIMM + slot]);
 	if (vm->fd >= 0)
 		set_slot(vm, SLOT_DIMM + slot, d->gpa, 0, NULL);

@@ -491,6 +491,24 @@ static void fill_reply(struct snapshot *s, struct json_object *reply)
 	s->config = NULL;
 }
 
+/*
+ * What devices reach by DMA changes without a fault that a view could wait for, and what a
+ * device itself knows no one can ask it.
+ */
+static bool refuse_pinned(struct vm *vm, char *why, size_t why_bytes)
+{
+	const struct vm_config *c = &vm->cfg;
+
+	pthread_mutex_lock(&vm->op);
+	if (c->nr_hostdevs)
+		snprintf(why, why_bytes, "no snapshot: the guest has %s of the host (%s), whose state nobody can save, and which writes to memory behind any view of it; a VM that is to have snapshots is started without --device and --pinnable",
+			 c->hostdevs[0].id, c->hostdevs[0].host);
+	else if (c->pinnable)
+		snprintf(why, why_bytes, "no snapshot: this VM's memory is for devices (pinnable), and cannot be frozen; a VM that is to have snapshots is started without --pinnable and --device");
+	pthread_mutex_unlock(&vm->op);
+	return c->pinnable;
+}
+
 int snapshot_take(struct snapshot **out, struct vm *vm, int conn,
 		  struct json_object *req, int *in, size_t nr_in,
 		  struct json_object *reply, int fds[SNAPSHOT_FDS], size_t *nr_out,
@@ -504,6 +522,8 @@ int snapshot_take(struct snapshot **out, struct vm *vm, int conn,
 		snprintf(why, why_bytes, "this VM's memory is a memfd, which cannot be frozen; start it with the vmplat module loaded and without --memory-backend memfd");
 		return -EOPNOTSUPP;
 	}
+	if (refuse_pinned(vm, why, why_bytes))
+		return -EOPNOTSUPP;
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;

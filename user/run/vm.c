@@ -350,6 +350,7 @@ int vm_new(struct vm **out, struct vm_config *cfg, char *err_text, size_t err_by
 		return -ENOMEM;
 	}
 	vm->cfg = *cfg;
+	vm->cfg.pinnable |= vm->cfg.nr_hostdevs > 0;
 	memset(cfg, 0, sizeof(*cfg));
 	vm->kvm_fd = vm->fd = vm->memfd = vm->event_fd = vm->changed_fd = -1;
 	pthread_mutex_init(&vm->op, NULL);

@@ -79,6 +79,7 @@ struct vm {
 	/* what can come and go: devices.c */
 	struct pci_bus *pci;
 	struct hotplug *hotplug;
+	struct vfio *vfio;		/* operation lock; NULL: no device of the host */
 	struct plug *plugs;		/* operation lock */
 	int changed_fd;			/* vm_device_changed() */
 

@@ -17,6 +17,7 @@
 #include "run/devices.h"
 #include "run/hotplug.h"
 #include "run/pci.h"
+#include "run/vfio.h"
 #include "run/vm_priv.h"
 #include "tap.h"
 
@@ -130,6 +131,70 @@ void mem_unplug(struct vm *vm, unsigned int slot)
 	vm->dimms[slot].bytes = 0;
 }
 
+/* --- vfio.c: one function of the host, which is opened and closed while the guest runs -- */
+
+struct vfio_dev {
+	struct pci_dev pci;
+	struct vm_device entry;
+};
+
+static unsigned int nr_open;
+static int open_error;
+static bool wanted_back, pulled_out;
+
+static void function_destroy(void *opaque)
+{
+	pci_dev_exit(&((struct vfio_dev *)opaque)->pci);
+}
+
+static const struct vm_device_ops function_ops = { .destroy = function_destroy };
+
+int vfio_open(struct vm *vm, const struct vm_hostdev *d, struct vfio_dev **dev)
+{
+	CHECK(!halted);
+	if (open_error)
+		return vm_error(vm, open_error, "it is busy");
+	*dev = calloc(1, sizeof(**dev));
+	nr_open++;
+	return 0;
+}
+
+void vfio_close(struct vfio_dev *dev)
+{
+	if (!dev)
+		return;
+	CHECK(!dev->pci.bus);
+	nr_open--;
+	free(dev);
+}
+
+int vfio_plug(struct vfio_dev *dev, struct pci_bus *bus, unsigned int slot)
+{
+	static const struct pci_ids ids = { .vendor = 0x1234, .device = 0x11e8 };
+
+	CHECK(halted);
+	pci_dev_init(&dev->pci, &ids, NULL, NULL);
+	if (pci_dev_plug(bus, &dev->pci, slot))
+		abort();
+	dev->entry = (struct vm_device){ .name = "vfio", .ops = &function_ops, .opaque = dev };
+	return vm_device_add(pci_bus_vm(bus), &dev->entry);
+}
+
+struct vm_device *vfio_entry(struct vfio_dev *dev) { return &dev->entry; }
+unsigned int vfio_slot(const struct vfio_dev *dev) { return dev->pci.slot; }
+bool vfio_driven(struct vfio_dev *dev) { return pci_dev_command(&dev->pci) & PCI_COMMAND_MEMORY; }
+bool vfio_resets(const struct vfio_dev *dev) { return true; }
+const char *vfio_address(const struct vfio_dev *dev) { return "0000:01:00.0"; }
+bool vfio_gone(struct vfio_dev *dev) { return pulled_out; }
+
+bool vfio_wanted(struct vfio_dev *dev)
+{
+	bool was = wanted_back;
+
+	wanted_back = false;
+	return was;
+}
+
 /* --- the guest ----------------------------------------------------------------- */
 
 static struct vm *vm;
@@ -189,6 +254,8 @@ static void setup(void)
 {
 	clock_ns = 1000000000;
 	nr_halts = nr_notices = 0;
+	open_error = 0;
+	wanted_back = pulled_out = false;
 	vm = calloc(1, sizeof(*vm));
 	pthread_mutex_init(&vm->op, NULL);
 	bus_init(&vm->pio, 0x10000);
@@ -213,6 +280,7 @@ static void teardown(void)
 		vm_device_remove(vm, d);
 	}
 	devices_exit(vm);
+	CHECK_EQ(nr_open, 0);
 	bus_exit(&vm->pio);
 	bus_exit(&vm->mmio);
 	vm_config_free(&vm->cfg);
@@ -295,6 +363,12 @@ static int add_memory(void)
 		   QUICK_MS, 128 * MIB);
 }
 
+static int add_pci(void)
+{
+	return ask(do_add, "{\"type\":\"pci\",\"timeout_ms\":%d,\"device\":{\"name\":\"nic\",\"host\":\"0000:01:00.0\"}}",
+		   QUICK_MS);
+}
+
 static int remove_it(const char *id)
 {
 	return ask(do_remove, "{\"id\":\"%s\",\"timeout_ms\":%d}", id, QUICK_MS);
@@ -312,7 +386,8 @@ static size_t nr_listed(void)
 static void gone(void)
 {
 	CHECK_EQ(nr_listed(), 0);
-	CHECK_EQ(vm->cfg.nr_disks + vm->cfg.nr_dimms, 0);
+	CHECK_EQ(vm->cfg.nr_disks + vm->cfg.nr_dimms + vm->cfg.nr_hostdevs, 0);
+	CHECK_EQ(nr_open, 0);
 	CHECK_EQ(cfg_read(1, 0), 0xffffffff);
 	CHECK_EQ(vm->dimms[0].bytes, 0);
 	CHECK_EQ(hp_read(HOTPLUG_MEM + HOTPLUG_MEM_STATUS), 0);
@@ -455,6 +530,148 @@ TEST(add_late)
 	CHECK_EQ(done_err, 0);
 	CHECK(!strcmp(done_state, "present"));
 	CHECK_EQ(hp_read(HOTPLUG_WANTED), 0);
+	teardown();
+}
+
+static void present_pci(void)
+{
+	CHECK_EQ(add_pci(), -EINPROGRESS);
+	CHECK(!poll_devices());
+	CHECK_EQ(guest_looks(HOTPLUG_ADDED, 0), DISK);
+	guest_answers(1, HOTPLUG_EVENT_CHECK, HOTPLUG_OST_SUCCESS);
+	CHECK(poll_devices());		/* it may have no driver */
+	CHECK_EQ(done_err, 0);
+	CHECK(!strcmp(done_state, "present"));
+	CHECK_EQ(cfg_read(1, 0), 0x11e81234);
+	CHECK_EQ(nr_open, 1);
+}
+
+TEST(pci_comes_and_goes)
+{
+	setup();
+	present_pci();
+	CHECK_EQ(add_pci(), 0);		/* there it is */
+	CHECK_EQ(ask(do_add, "{\"type\":\"pci\",\"device\":{\"name\":\"nic\",\"host\":\"0000:02:00.0\"}}"), -EEXIST);
+	CHECK_EQ(ask(do_add, "{\"type\":\"pci\",\"device\":{\"name\":\"x\",\"host\":\"0000:01:00.0\"}}"), -EINVAL);
+	CHECK_EQ(remove_it("nic"), -EINPROGRESS);
+	CHECK_EQ(guest_looks(HOTPLUG_WANTED, 0), DISK);
+	hp_write(HOTPLUG_EJECTED, DISK);
+	CHECK(poll_devices());
+	CHECK_EQ(done_err, 0);
+	gone();
+	teardown();
+}
+
+TEST(pci_refused)
+{
+	struct vmplat_mem *freezable = (void *)1;
+
+	setup();
+	open_error = -EBUSY;
+	CHECK_EQ(add_pci(), -EBUSY);
+	CHECK_EQ(ask(do_add, "{\"type\":\"pci\",\"device\":{}}"), -EINVAL);
+	CHECK_EQ(ask(do_add, "{\"type\":\"pci\",\"device\":{\"host\":\"0000:01:00.0#-1\"}}"), -EINVAL);
+	open_error = 0;
+	vm->mem = freezable;
+	CHECK_EQ(add_pci(), -EOPNOTSUPP);
+	CHECK(strstr(vm->error.text, "--pinnable"));
+	vm->cfg.pinnable = true;
+	present_pci();
+	vm->mem = NULL;
+	CHECK_EQ(nr_halts, 1);
+	teardown();
+}
+
+/* Nobody looked: it goes at once. The guest refuses: it is asked to give it back. */
+TEST(pci_not_taken)
+{
+	setup();
+	CHECK_EQ(add_pci(), -EINPROGRESS);
+	pass_ms(QUICK_MS);
+	CHECK(poll_devices());
+	CHECK_EQ(done_err, -ETIMEDOUT);
+	gone();
+	CHECK_EQ(add_pci(), -EINPROGRESS);
+	guest_looks(HOTPLUG_ADDED, 0);
+	guest_answers(1, HOTPLUG_EVENT_CHECK, HOTPLUG_OST_BUSY);
+	CHECK(!poll_devices());
+	CHECK_EQ(guest_looks(HOTPLUG_WANTED, 0), DISK);
+	pass_ms(QUICK_MS);
+	CHECK(poll_devices());
+	CHECK_EQ(done_err, -EIO);
+	gone();
+	teardown();
+}
+
+TEST(pci_kept)
+{
+	setup();
+	present_pci();
+	CHECK_EQ(remove_it("nic"), -EINPROGRESS);
+	guest_looks(HOTPLUG_WANTED, 0);
+	pass_ms(QUICK_MS);
+	CHECK(poll_devices());
+	CHECK_EQ(done_err, -ETIMEDOUT);
+	CHECK(strstr(done_why, "still there"));
+	CHECK_EQ(nr_open, 1);
+	/* by force: the guest is asked first, and has its time */
+	CHECK_EQ(ask(do_remove, "{\"id\":\"nic\",\"timeout_ms\":%d,\"force\":true}", QUICK_MS), -EINPROGRESS);
+	CHECK_EQ(guest_looks(HOTPLUG_WANTED, 0), DISK);
+	CHECK(!poll_devices());
+	pass_ms(QUICK_MS);
+	CHECK(poll_devices());
+	CHECK_EQ(done_err, 0);
+	CHECK_EQ(nr_notices, 1);
+	gone();
+	/* nothing else goes by force */
+	present_memory();
+	CHECK_EQ(ask(do_remove, "{\"id\":\"more\",\"force\":true}"), -EINVAL);
+	teardown();
+}
+
+/* The host wants it back: nobody waits, the operator is told. */
+TEST(pci_reclaimed)
+{
+	for (int how = 0; how < 3; how++) {
+		unsigned int before = nr_done;
+
+		setup();
+		present_pci();
+		wanted_back = true;
+		vm->status = VM_PAUSED;
+		devices_poll(vm, on_done);
+		CHECK_EQ(hp_read(HOTPLUG_WANTED), 0);
+		vm->status = VM_RUNNING;
+		devices_poll(vm, on_done);
+		CHECK_EQ(guest_looks(HOTPLUG_WANTED, 0), DISK);
+		if (how == 0)
+			hp_write(HOTPLUG_EJECTED, DISK);
+		else
+			pass_ms(DEVICES_TIMEOUT_MS);
+		pulled_out = how == 2;
+		devices_poll(vm, on_done);
+		CHECK_EQ(nr_done, before + 1);	/* of the add */
+		CHECK_EQ(nr_notices, 1);
+		CHECK_EQ(nr_open, how == 1);
+		if (how != 1)
+			gone();
+		else
+			CHECK_EQ(nr_listed(), 1);
+		teardown();
+	}
+}
+
+TEST(pci_reset)
+{
+	setup();
+	present_pci();
+	CHECK_EQ(remove_it("nic"), -EINPROGRESS);
+	halted = true;
+	devices_reset(vm);
+	halted = false;
+	CHECK(poll_devices());
+	CHECK_EQ(done_err, 0);
+	gone();
 	teardown();
 }
 
@@ -619,6 +836,12 @@ int main(void)
 	RUN(add_unseen);
 	RUN(add_seen);
 	RUN(add_late);
+	RUN(pci_comes_and_goes);
+	RUN(pci_refused);
+	RUN(pci_not_taken);
+	RUN(pci_kept);
+	RUN(pci_reclaimed);
+	RUN(pci_reset);
 	RUN(memory_comes_and_goes);
 	RUN(memory_refused);
 	RUN(removal_not_answered);

@@ -135,6 +135,38 @@ TEST(all_settings)
 	settings_free(s);
 }
 
+static bool is_device(const char *name)
+{
+	return !strcmp(name, "disk") || !strcmp(name, "net") || !strcmp(name, "device");
+}
+
+/* functions of the host: names of all kinds, and what cannot be one */
+TEST(devices)
+{
+	struct settings *s = settings_new();
+	struct launch l;
+
+	REQUIRE(!read_text(s, "[device]\nhost = 0000:01:00.0#2\nowner = ops\nid = nic\n"));
+	CHECK(!settings_assign(s, "device", "pci0000:00/1c.0/00.0", why));
+	REQUIRE(!settings_apply(s, &l, why));
+	CHECK_EQ(l.cfg.nr_hostdevs, 2);
+	CHECK(!strcmp(l.cfg.hostdevs[0].host, "0000:01:00.0#2"));
+	CHECK(!strcmp(l.cfg.hostdevs[0].owner, "ops") && !strcmp(l.cfg.hostdevs[0].id, "nic"));
+	CHECK(!strcmp(l.cfg.hostdevs[1].host, "pci0000:00/1c.0/00.0"));
+	CHECK(!l.cfg.hostdevs[1].owner && !strcmp(l.cfg.hostdevs[1].id, "dev0"));
+	launch_free(&l);
+	CHECK(settings_assign(s, "device", "0000:02:00.0,mac=x", why) || settings_apply(s, &l, why));
+	settings_free(s);
+	CHECK(told("[device]\nowner = x\n", "which one?"));
+	CHECK(told("[device]\nhost = 01:00.0#\n", "behind '#' comes the number of a VF"));
+	CHECK(told("[device]\nhost = 01:00.0#1a\n", "behind '#' comes the number of a VF"));
+	CHECK(told("[device]\nhost = #1\n", "is no PCI function"));
+	CHECK(told("[device]\nhost = a b\n", "is no PCI function"));
+	CHECK(told("[device]\nhost = 01:00.0\nowner =\n", "owner= needs a name"));
+	CHECK(told("[device]\nhost = 01:00.0\n[device]\nhost = 01:00.0\n", "is there already, as 'dev0'"));
+	CHECK(told("arch = riscv64\n[device]\nhost = 01:00.0\n", "is given no devices of the host"));
+}
+
 /* each setting of the table has a flag, and the flag does as the key does */
 TEST(flags_are_keys)
 {
@@ -144,7 +176,7 @@ TEST(flags_are_keys)
 		{ "cpus", "3" }, { "cpu-affinity", "0" }, { "console", "none" }, { "detach", "yes" },
 		{ "paused", "yes" }, { "no-reboot", "yes" }, { "memory-backend", "memfd" },
 		{ "unpack", "guest" }, { "firmware", "ovmf" }, { "efi-vars", "/vars" }, { "arch", "riscv64" },
-		{ "accel", "tcg" },
+		{ "accel", "tcg" }, { "pinnable", "yes" },
 	};
 	struct settings *flags = settings_new(), *file = settings_new();
 	struct option options[64];
@@ -155,7 +187,7 @@ TEST(flags_are_keys)
 	for (struct option *o = options; o->name; o++) {
 		unsigned int i = 0;
 
-		if (!strcmp(o->name, "disk") || !strcmp(o->name, "net"))
+		if (is_device(o->name))
 			continue;
 		while (i < sizeof(values) / sizeof(values[0]) && strcmp(values[i][0], o->name))
 			i++;
@@ -387,7 +419,7 @@ TEST(manual)
 	fclose(f);
 	settings_options(options, 64, letters, sizeof(letters));
 	for (struct option *o = options; o->name; o++) {
-		bool device = !strcmp(o->name, "disk") || !strcmp(o->name, "net");
+		bool device = is_device(o->name);
 
 		snprintf(item, sizeof(item), device ? "\n.Ss [%s]\n" : "\n.It Cm %s\n", o->name);
 		if (!strstr(text, item))
@@ -398,6 +430,8 @@ TEST(manual)
 	for (const struct vm_key *k = vm_disk_kind.keys; k->name; k++)
 		nr++;
 	for (const struct vm_key *k = vm_net_kind.keys; k->name; k++)
+		nr++;
+	for (const struct vm_key *k = vm_hostdev_kind.keys; k->name; k++)
 		nr++;
 	for (const char *at = text; (at = strstr(at, "\n.It Cm ")); at++)
 		items++;
@@ -431,6 +465,7 @@ int main(void)
 	RUN(firmware);
 	RUN(affinity);
 	RUN(files);
+	RUN(devices);
 	RUN(manual);
 	RUN(no_files);
 	return tap_done();
