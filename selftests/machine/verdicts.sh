@@ -49,6 +49,18 @@ facts() {
 	umount /sys/kernel/security 2>/dev/null
 }
 
+measures() {
+	check "--measure" eval 'vmplat host --measure --json >"$out.json"'
+	check "five clocks" [ "$(grep -c '"step_ns": [1-9]' "$out.json")" = 5 ]
+	check "the one the kernel has" fact clock_source "\"$(</sys/devices/system/clocksource/clocksource0/current_clocksource)\""
+	check "a timer, of which no period is forgotten" grep -q '"late_max_ns": [1-9]' "$out.json"
+	check "code that was generated runs, devices are emulated by faults" [ "$(sed -n '/"generated_code"/,$p' "$out.json" |
+		grep -c '"works": true')" = 2 ]
+	check "the counter works, or why not" says '"works": true\|"reason": "no time from the counter' grep -A 2 '"counter"' "$out.json"
+	check "for people" says "^faults *emulate devices" vmplat host --measure
+	check "not of a copy" status 2 vmplat host --measure --root /
+}
+
 all_there() {
 	check "the module: yes" verdict snapshots yes "this program's"
 	check "events: yes" verdict events yes
@@ -158,6 +170,7 @@ virtual_functions() {
 	[ "$VMPLAT_IOMMU" = none ] && works=limited
 	if [ -z "$(pfs)" ]; then
 		check "no virtual functions: no" verdict sriov no "no PCI function here"
+		[ -n "$(ls /sys/bus/pci/slots 2>/dev/null)" ] || return	# a kernel that cannot plug one, the debug kernel
 		check "a card that has them is plugged" "$VMPLAT_SRC"/selftests/host/qmp device_add \
 			'{"driver": "igb", "id": "igb0", "bus": "rp1"}'
 		until [ -n "$(pfs)" ]; do sleep 0.1; done
@@ -183,6 +196,7 @@ mistakes() {
 facts
 # the rest does not depend on the IOMMU
 if [ "$VMPLAT_IOMMU" = none ]; then
+	measures
 	all_there
 	without_kvm
 	without_rights

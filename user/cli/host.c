@@ -10,16 +10,19 @@
 #include <vmplat_host.h>
 
 #include "cli.h"
+#include "cli/measure.h"
 #include "cli/pci.h"
 
 static const char help[] =
-"usage: vmplat host [--json] [--root DIR]\n"
+"usage: vmplat host [--json] [--measure] [--root DIR]\n"
 "       vmplat host --check USE [--root DIR]\n"
 "\n"
 "What this machine is, what of vmplat works on it, and what to do about the rest.\n"
 "Neither the module nor privileges are needed; nothing is changed.\n"
 "\n"
 "      --json       all facts and verdicts as a JSON object\n"
+"      --measure    also what its clocks and timers are worth, and whether code may be\n"
+"                   generated and devices emulated by faults; for a quarter of a second\n"
 "  -c, --check USE  one verdict only: status 0 if it works, perhaps with limits, 1 if\n"
 "                   not. USE is one of:\n"
 "                     run          guests by vmplat run (KVM)\n"
@@ -32,7 +35,7 @@ static const char help[] =
 "                   what only opening a device tells is not known then\n";
 
 struct args {
-	bool json, help;
+	bool json, measure, help;
 	const char *check, *root;
 };
 
@@ -252,7 +255,7 @@ static struct json_object *verdict_json(const struct vmplat_host_verdict *v)
 	return o;
 }
 
-static int show_json(const struct vmplat_host_facts *f)
+static int show_json(const struct vmplat_host_facts *f, const struct measured *m)
 {
 	struct json_object *o = json_object_new_object(), *verdicts = json_object_new_object();
 
@@ -276,6 +279,8 @@ static int show_json(const struct vmplat_host_facts *f)
 		json_object_object_add(verdicts, vmplat_host_use_name(use), verdict_json(&v));
 	}
 	json_object_object_add(o, "verdicts", verdicts);
+	if (m)
+		json_object_object_add(o, "measured", measured_json(m));
 	return cli_json(o);
 }
 
@@ -414,7 +419,7 @@ static void print_verdict(enum vmplat_host_use use, const struct vmplat_host_ver
 		printf("%-12s %-8s next: %s\n", "", "", v->next);
 }
 
-static int show_text(const struct vmplat_host_facts *f)
+static int show_text(const struct vmplat_host_facts *f, const struct measured *m)
 {
 	struct vmplat_host_verdict v;
 
@@ -425,6 +430,8 @@ static int show_text(const struct vmplat_host_facts *f)
 	print_kvm(&f->kvm);
 	print_module(f);
 	print_devices(f);
+	if (m)
+		measured_print(m);
 	putchar('\n');
 	for (int use = 0; use < VMPLAT_NR_USES; use++) {
 		vmplat_host_judge(f, use, &v);
@@ -461,6 +468,7 @@ static int parse(struct args *a, int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "json", no_argument, NULL, 'j' },
+		{ "measure", no_argument, NULL, 'm' },
 		{ "check", required_argument, NULL, 'c' },
 		{ "root", required_argument, NULL, 'r' },
 		{ "help", no_argument, NULL, 'h' },
@@ -472,6 +480,8 @@ static int parse(struct args *a, int argc, char **argv)
 	while ((opt = getopt_long(argc, argv, ":c:h", options, NULL)) != -1) {
 		if (opt == 'j')
 			a->json = true;
+		else if (opt == 'm')
+			a->measure = true;
 		else if (opt == 'c')
 			a->check = optarg;
 		else if (opt == 'r')
@@ -485,6 +495,8 @@ static int parse(struct args *a, int argc, char **argv)
 		return CLI_OK;
 	if (optind < argc)
 		return cli_usage("host", "'%s' is one argument too many", argv[optind]);
+	if (a->measure && (a->root || a->check))
+		return cli_usage("host", "--measure is for this host, and all of it: without --root and --check");
 	if (a->check && find_use(a->check) < 0)
 		return cli_usage("host", "--check '%s': one of run, snapshots, passthrough, sriov, hugepages, events",
 				 a->check);
@@ -495,6 +507,7 @@ int cmd_host(int argc, char **argv)
 {
 	const struct vmplat_host_facts *facts;
 	struct vmplat_host *host;
+	struct measured m, *measured = NULL;
 	struct args a = { 0 };
 	int rc = parse(&a, argc, argv);
 
@@ -503,10 +516,14 @@ int cmd_host(int argc, char **argv)
 	if (vmplat_host_open(&host, a.root))
 		return cli_fail("%s", vmplat_last_error());
 	facts = vmplat_host_facts(host);
+	if (a.measure) {
+		measure(&m);
+		measured = &m;
+	}
 	if (a.check)
 		rc = check(facts, find_use(a.check), a.json);
 	else
-		rc = a.json ? show_json(facts) : show_text(facts);
+		rc = a.json ? show_json(facts, measured) : show_text(facts, measured);
 	vmplat_host_close(host);
 	return rc;
 }

@@ -272,6 +272,15 @@ static void show_transition(struct json_object *o)
 	printf("%-9s %s\n", when, text(o, "state"));
 }
 
+static void show_vcpu(struct json_object *o)
+{
+	char run[CLI_NUM_LEN], wait[CLI_NUM_LEN];
+
+	printf("vcpu      on CPU %s of %s; ran %s, waited %s for it; thread %s\n", text(o, "cpu"),
+	       text(o, "allowed"), cli_show_ns(number(o, "run_ns"), run),
+	       cli_show_ns(number(o, "wait_ns"), wait), text(o, "tid"));
+}
+
 /* what a record has, and a VM that answers has not */
 static void show_end(struct json_object *o)
 {
@@ -293,6 +302,7 @@ static void show_one(struct json_object *o)
 	printf("engine    %s\ncpus      %s\nmemory    %s\n",
 	       engine_of(o, engine, sizeof(engine)), text(o, "cpus"),
 	       cli_show_bytes(number(o, "memory"), size));
+	show_each(o, "vcpus", show_vcpu);
 	show_if(o, "firmware", "firmware");
 	show_if(o, "efi-vars", "efi_vars");
 	show_if(o, "kernel", "kernel");

@@ -7,14 +7,14 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+#include <vmplat_clock.h>
 
 #include "plug.h"
 #include "run/client.h"
 
-#define PATIENCE_MS	5000
-#define PAUSE_MS	50
+#define PATIENCE_NS	5000000000u
+#define PAUSE_NS	50000000u
 
 int (*plug_write_hook)(const char *where, const char *what);
 
@@ -177,16 +177,16 @@ static int write_once(const char *path, const struct plug_step *s)
  */
 static int do_write(const struct plug_host *host, const struct plug_step *s)
 {
-	static const struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000L };
+	uint64_t begin = vmplat_now_ns();
 	char path[PATH_MAX];
 	int err;
 
 	snprintf(path, sizeof(path), "%s/%s", host->sysfs, s->path);
-	for (int waited = 0; ; waited += PAUSE_MS) {
+	for (;;) {
 		err = write_once(path, s);
-		if (err != -ENODEV || !s->patient || waited >= PATIENCE_MS)
+		if (err != -ENODEV || !s->patient || vmplat_now_ns() - begin >= PATIENCE_NS)
 			break;
-		nanosleep(&pause, NULL);
+		vmplat_sleep_ns(PAUSE_NS);
 	}
 	return err ? plug_fail(err, "'%s' to %s: %s%s", s->value, path, strerror(-err),
 			       advice(err)) : 0;

@@ -29,6 +29,13 @@ static inline uint64_t vmplat_now_ns(void)
 }
 
 /**
+ * vmplat_sleep_ns - sleep so long, whatever signals come meanwhile
+ *
+ * By CLOCK_MONOTONIC. For threads that have nothing to poll; a timer below tells how well it keeps.
+ */
+void vmplat_sleep_ns(uint64_t ns);
+
+/**
  * struct vmplat_clock_facts - what a clock is worth on this machine
  * @resolution_ns: as the kernel claims
  * @step_ns: the smallest step that was seen between two readings

@@ -32,6 +32,19 @@ API uint64_t vmplat_clock_now(clockid_t clock)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+API void vmplat_sleep_ns(uint64_t ns)
+{
+	uint64_t until;
+	struct timespec ts;
+
+	/* until the end of time, rather than not at all */
+	if (__builtin_add_overflow(vmplat_now_ns(), ns, &until) || until > INT64_MAX)
+		until = INT64_MAX;
+	ts = (struct timespec){ (time_t)(until / 1000000000u), (long)(until % 1000000000u) };
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
+		;
+}
+
 /* ---- what it is worth ---------------------------------------------------------- */
 
 static void read_source(char *text, size_t bytes)
@@ -159,7 +172,6 @@ static uint64_t rate(struct point a, struct point b)
 API int vmplat_tsc_open(struct vmplat_tsc **out, uint64_t calibrate_ns)
 {
 	const char *why = obstacle();
-	struct timespec pause;
 	struct vmplat_tsc *t;
 	struct point now;
 
@@ -174,13 +186,11 @@ API int vmplat_tsc_open(struct vmplat_tsc **out, uint64_t calibrate_ns)
 	t = calloc(1, sizeof(*t));
 	if (!t)
 		return lib_error(-ENOMEM, "out of memory");
-	pause = (struct timespec){ (time_t)(calibrate_ns / 1000000000u),
-				   (long)(calibrate_ns % 1000000000u) };
 	t->first = look();
 	do {
-		nanosleep(&pause, NULL);	/* cut short by a signal: again, shorter does not matter */
+		vmplat_sleep_ns(calibrate_ns);
 		now = look();
-	} while (now.ns - t->first.ns < calibrate_ns / 2 || now.ticks <= t->first.ticks);
+	} while (now.ticks <= t->first.ticks);
 	set(t, now, rate(t->first, now));
 	*out = t;
 	return 0;

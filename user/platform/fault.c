@@ -15,14 +15,16 @@
 #include <setjmp.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
+
+#include <vmplat_clock.h>
 
 #include "lib/lib.h"
 #include "platform/fault.h"
 
 #define NR_SIGNALS	2
+#define MOMENT_NS	50000u
 #define SAFE_TLS	__attribute__((tls_model("initial-exec")))	/* no malloc at first touch */
 
 static const int signals[NR_SIGNALS] = { SIGSEGV, SIGBUS };
@@ -101,8 +103,6 @@ static void leave(void)
 /* Lock held. Until no handler runs that began before. */
 static void wait_for_handlers(void)
 {
-	static const struct timespec moment = { .tv_nsec = 50000 };
-
 	/*
 	 * Twice: a handler may have read the epoch long ago and count itself only after the first
 	 * wait, in the counter that is waited for second.
@@ -111,7 +111,7 @@ static void wait_for_handlers(void)
 		unsigned int closed = atomic_fetch_add(&epoch, 1) & 1;
 
 		while (atomic_load(&running[closed]))
-			nanosleep(&moment, NULL);
+			vmplat_sleep_ns(MOMENT_NS);
 	}
 }
 

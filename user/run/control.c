@@ -63,6 +63,31 @@ struct request {
 	char why[512];
 };
 
+/* where vCPU threads ran: what can be seen of them without stopping them; operation lock held */
+static struct json_object *vcpus_json(struct vm *vm)
+{
+	struct json_object *list = json_object_new_array();
+
+	for (unsigned int i = 0; i < vm->nr_vcpus; i++) {
+		struct vmplat_thread_facts f;
+		struct json_object *o;
+		char allowed[VMPLAT_CPUS_TEXT];
+		pid_t tid = vm->vcpus[i].thread ? vmplat_thread_tid(vm->vcpus[i].thread) : 0;
+
+		if (!tid || vmplat_thread_query(tid, &f))
+			continue;
+		vmplat_cpus_format(&f.cpus, allowed, sizeof(allowed));
+		o = json_object_new_object();
+		json_object_object_add(o, "tid", json_object_new_int(tid));
+		json_object_object_add(o, "cpu", json_object_new_int((int)f.cpu));
+		json_object_object_add(o, "allowed", json_object_new_string(allowed));
+		json_object_object_add(o, "run_ns", json_object_new_int64((int64_t)f.run_ns));
+		json_object_object_add(o, "wait_ns", json_object_new_int64((int64_t)f.wait_ns));
+		json_object_array_add(list, o);
+	}
+	return list;
+}
+
 static int do_status(struct request *r)
 {
 	struct vm *vm = r->control->vm;
@@ -72,6 +97,7 @@ static int do_status(struct request *r)
 
 	pthread_mutex_lock(&vm->op);
 	cfg = vm_config_to_json(&vm->cfg);
+	json_object_object_add(r->reply, "vcpus", vcpus_json(vm));
 	pthread_mutex_unlock(&vm->op);
 	json_object_object_add(r->reply, "state",
 			       json_object_new_string(vm_status_name(vm_status(vm))));

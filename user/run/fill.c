@@ -205,7 +205,7 @@ static void stand_back(struct filler *f)
 	uint64_t start = vmplat_now_ns(), now = start;
 
 	while (now - start < HOLD_NS && now < atomic_load(&f->asked_ns) + QUIET_NS) {
-		usleep(1000);
+		vmplat_sleep_ns(1000000);
 		now = vmplat_now_ns();
 	}
 }

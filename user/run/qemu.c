@@ -32,7 +32,7 @@
 #define INPUT_MAX	256
 #define INITRD_ALIGN	4u
 #define FILES_MAX	(2ULL << 30)	/* of a kernel, or of initrds */
-#define POLL_US		1000
+#define POLL_NS		1000000u
 
 struct qemu {
 	struct vm *vm;
@@ -825,7 +825,7 @@ static int migrated(struct qemu *q)
 			return 0;
 		if (!strcmp(status, "failed") || !strcmp(status, "cancelled"))
 			return vm_error(q->vm, -EIO, "QEMU's state: %s", *why ? why : status);
-		usleep(POLL_US);
+		vmplat_sleep_ns(POLL_NS);
 	}
 }
 
@@ -1095,7 +1095,7 @@ static void cancel_job(struct qemu *q, struct qemu_copy *c)
 
 	qmp_call(&q->commands, "job-cancel", naming("id", "copy-", c->id), -1, NULL);
 	while (!look(q, c, &done))
-		usleep(POLL_US);
+		vmplat_sleep_ns(POLL_NS);
 	qmp_call(&q->commands, "job-dismiss", naming("id", "copy-", c->id), -1, NULL);
 }
 

@@ -45,7 +45,7 @@
 #include "record.h"
 #include "vm_priv.h"
 
-#define QEMU_POLL_US	20000
+#define QEMU_POLL_NS	20000000u
 
 struct snapshot_disk {
 	char name[VM_ID_MAX + 1];
@@ -385,7 +385,7 @@ static int copy_by_qemu(struct copying *c)
 		if (atomic_load(&s->cancel))
 			return -ECANCELED;
 		copy_progress(c, &p);
-		usleep(QEMU_POLL_US);
+		vmplat_sleep_ns(QEMU_POLL_NS);
 	}
 	return ret < 0 ? ret : 0;
 }

@@ -15,16 +15,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <vmplat.h>
+#include <vmplat_clock.h>
 #include <vmplat_dev.h>
 
 #include "dev/claim.h"
 #include "sriov/sriov.h"
 
-#define LINK_WAIT_S	30
+#define LINK_WAIT_NS	30000000000u
+#define LINK_POLL_NS	20000000u
 
 struct host {
 	int dev_fd;			/* -1: @dev_why */
@@ -386,8 +387,10 @@ static bool has_link(const struct sriov_pf *pf)
 /* Drivers take their link down when VFs come, and refuse rates until it is back. */
 static void wait_link(const struct sriov_pf *pf)
 {
-	for (int i = 0; i < LINK_WAIT_S * 50 && !has_link(pf); i++)
-		nanosleep(&(struct timespec) { .tv_nsec = 20000000 }, NULL);
+	uint64_t begin = vmplat_now_ns();
+
+	while (!has_link(pf) && vmplat_now_ns() - begin < LINK_WAIT_NS)
+		vmplat_sleep_ns(LINK_POLL_NS);
 }
 
 static int write_numvfs(const struct sriov_pf *pf, unsigned int nr)

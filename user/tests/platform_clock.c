@@ -29,6 +29,27 @@ TEST(now)
 	CHECK_EQ(vmplat_clock_now(12345), 0);
 }
 
+static volatile sig_atomic_t rings;
+
+static void ring(int sig)
+{
+	rings = rings + 1;
+}
+
+/* Signals do not cut it short. */
+TEST(sleep)
+{
+	const struct itimerval often = { { 0, 1000 }, { 0, 1000 } }, never = { };
+	uint64_t begin = vmplat_now_ns();
+
+	signal(SIGALRM, ring);
+	setitimer(ITIMER_REAL, &often, NULL);
+	vmplat_sleep_ns(30000000);
+	setitimer(ITIMER_REAL, &never, NULL);
+	CHECK(vmplat_now_ns() - begin >= 30000000 && rings);
+	vmplat_sleep_ns(0);
+}
+
 TEST(what_a_clock_is_worth)
 {
 	struct vmplat_clock_facts fine, coarse;
@@ -200,6 +221,7 @@ TEST(refused)
 int main(void)
 {
 	RUN(now);
+	RUN(sleep);
 	RUN(what_a_clock_is_worth);
 	RUN(counter);
 	RUN(once);
