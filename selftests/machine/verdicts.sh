@@ -170,7 +170,7 @@ virtual_functions() {
 	[ "$VMPLAT_IOMMU" = none ] && works=limited
 	if [ -z "$(pfs)" ]; then
 		check "no virtual functions: no" verdict sriov no "no PCI function here"
-		[ -n "$(ls /sys/bus/pci/slots 2>/dev/null)" ] || return	# a kernel that cannot plug one, the debug kernel
+		case $(uname -r) in *-debug) return ;; esac	# which neither plugs cards nor has drivers for them
 		check "a card that has them is plugged" "$VMPLAT_SRC"/selftests/host/qmp device_add \
 			'{"driver": "igb", "id": "igb0", "bus": "rp1"}'
 		until [ -n "$(pfs)" ]; do sleep 0.1; done

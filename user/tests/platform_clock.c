@@ -56,6 +56,8 @@ TEST(what_a_clock_is_worth)
 
 	REQUIRE(!vmplat_clock_query(CLOCK_MONOTONIC, &fine));
 	REQUIRE(!vmplat_clock_query(CLOCK_MONOTONIC_COARSE, &coarse));
+	/* it may stand still for as long as is measured */
+	CHECK(coarse.step_ns >= coarse.resolution_ns / 2 && coarse.step_ns < 1000 * MS);
 	CHECK(fine.resolution_ns && fine.step_ns && fine.read_ns > 0);
 	/* the coarse one steps with the kernel's tick */
 	CHECK(coarse.resolution_ns >= MS);
@@ -112,6 +114,46 @@ static uint64_t late(const struct vmplat_timer_stats *s)
 	for (int i = 0; i < VMPLAT_TIMER_BUCKETS; i++)
 		n += s->late[i];
 	return n;
+}
+
+/* A reader that is late does not shift what follows: each expiration is due on the grid. */
+TEST(late_reader)
+{
+	struct vmplat_timer_stats one, two;
+	uint64_t set_from, set_until, read_from, read_until, due_from, due_until;
+	struct vmplat_timer *t;
+	double late;
+	int64_t nr;
+
+	REQUIRE(!vmplat_timer_new(&t, CLOCK_MONOTONIC));
+	set_from = vmplat_now_ns();
+	REQUIRE(!vmplat_timer_every(t, 40 * MS));
+	set_until = vmplat_now_ns();
+	vmplat_sleep_ns(60 * MS);
+	nr = vmplat_timer_wait(t, UINT64_MAX);
+	vmplat_timer_query(t, &one);
+	vmplat_sleep_ns(40 * MS);
+	read_from = vmplat_now_ns();
+	nr += vmplat_timer_wait(t, UINT64_MAX);
+	read_until = vmplat_now_ns();
+	vmplat_timer_query(t, &two);
+	REQUIRE(nr >= 2 && one.taken == 1 && two.taken == 2);
+	due_from = set_from + (uint64_t)nr * 40 * MS;
+	due_until = set_until + (uint64_t)nr * 40 * MS;
+	late = 2 * two.late_mean_ns - one.late_mean_ns;
+	CHECK(late <= (double)(read_until - due_from) + 1000);
+	CHECK(read_from < due_until || late >= (double)(read_from - due_until) - 1000);
+	vmplat_timer_close(t);
+}
+
+TEST(shares)
+{
+	struct vmplat_timer_stats s = { .taken = 2, .late_max_ns = 1000 };
+
+	s.late[3] = s.late[10] = 1;
+	CHECK_EQ(vmplat_timer_late_ns(&s, 0.5), 8);
+	CHECK_EQ(vmplat_timer_late_ns(&s, 0.6), 1000);
+	CHECK_EQ(vmplat_timer_late_ns(&s, 1), 1000);
 }
 
 TEST(once)
@@ -224,6 +266,8 @@ int main(void)
 	RUN(sleep);
 	RUN(what_a_clock_is_worth);
 	RUN(counter);
+	RUN(late_reader);
+	RUN(shares);
 	RUN(once);
 	RUN(every);
 	RUN(waiting_ends);

@@ -182,10 +182,12 @@ TEST(replaced_while_it_runs)
 TEST(sealed)
 {
 	struct vmplat_jit *j;
+	void *write_view;
 	int fd;
 
 	REQUIRE(!vmplat_jit_new(&j, PAGE));
-	generate(vmplat_jit_write(j), 77);
+	write_view = vmplat_jit_write(j);
+	generate(write_view, 77);
 	CHECK(!vmplat_jit_publish(j, 0, 16, 0));
 	fd = memory_of();
 	REQUIRE(fd >= 0);
@@ -193,6 +195,7 @@ TEST(sealed)
 	CHECK(ftruncate(fd, 0) && errno == EPERM);
 	CHECK(!vmplat_jit_seal(j));
 	CHECK(!vmplat_jit_write(j));
+	CHECK(mprotect(write_view, PAGE, PROT_READ) && errno == ENOMEM);	/* nothing is there */
 	CHECK(pwrite(fd, "", 1, PAGE - 1) < 0 && errno == EPERM);
 	CHECK(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED);
 	CHECK_EQ(entry(j)(), 77);

@@ -14,6 +14,8 @@
 
 #include "tap.h"
 
+#define GUARD	(1ul << 30)
+
 #define PAGE	4096UL
 #define MIB	(1UL << 20)
 
@@ -53,6 +55,85 @@ TEST(between_guards)
 	CHECK(!can(load, p - 6 * PAGE) && !can(load, p + 7 * PAGE - 1) && can(store, p));
 	vmplat_map_close(m);
 	vmplat_map_close(NULL);
+}
+
+/* is there anything at @addr? A guard stays as it is. */
+static bool mapped(char *addr)
+{
+	return !mprotect(addr, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE);
+}
+
+/* Guards are as long as was asked, on both sides, and go with the map. */
+TEST(long_guards)
+{
+	const struct vmplat_map_options o = { .guard_bytes = GUARD };
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	struct vmplat_map *m;
+	char *addr;
+
+	REQUIRE(!vmplat_map_new(&m, page, &o));
+	addr = vmplat_map_addr(m);
+	CHECK(mapped(addr - GUARD) && mapped(addr - page));
+	CHECK(mapped(addr + page) && mapped(addr + GUARD));
+	CHECK(can(load, addr) && !can(load, addr - 1) && !can(load, addr + page));
+	vmplat_map_close(m);
+	CHECK(!mapped(addr - GUARD) && !mapped(addr) && !mapped(addr + GUARD));
+}
+
+/* a word of smaps' VmFlags for the mapping that begins at @addr */
+static bool has_flag(const void *addr, const char *flag)
+{
+	FILE *f = fopen("/proc/self/smaps", "re");
+	unsigned long begin, end;
+	bool ours = false, found = false;
+	char line[512];
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &begin, &end) == 2)
+			ours = begin == (unsigned long)addr;
+		else if (ours && !strncmp(line, "VmFlags:", 8))
+			found = strstr(line, flag) != NULL;
+	}
+	if (f)
+		fclose(f);
+	return found;
+}
+
+TEST(not_in_cores)
+{
+	const struct vmplat_map_options o = { .flags = VMPLAT_MAP_F_NO_DUMP };
+	struct vmplat_map *m, *plain;
+
+	REQUIRE(!vmplat_map_new(&m, 1 << 16, &o) && !vmplat_map_new(&plain, 1 << 16, NULL));
+	CHECK(has_flag(vmplat_map_addr(m), " dd"));
+	CHECK(!has_flag(vmplat_map_addr(plain), " dd"));
+	vmplat_map_close(m);
+	vmplat_map_close(plain);
+}
+
+/* What cannot be written can be had before it is touched, too. */
+TEST(populated_to_be_read)
+{
+	const struct vmplat_map_options o = {
+		.flags = VMPLAT_MAP_F_READ_ONLY | VMPLAT_MAP_F_POPULATE,
+	};
+	struct vmplat_map *m;
+
+	REQUIRE(!vmplat_map_new(&m, 1 << 16, &o));
+	CHECK(can(load, vmplat_map_addr(m)) && !can(store, vmplat_map_addr(m)));
+	vmplat_map_close(m);
+}
+
+TEST(half_a_placement)
+{
+	struct vmplat_map *m;
+
+	REQUIRE(!vmplat_map_new(&m, 1 << 16, NULL));
+	CHECK_EQ(vmplat_map_place(m, 0, 1 << 16, VMPLAT_MAP_BIND, 0), -EINVAL);
+	CHECK(strstr(vmplat_last_error(), "a placement needs nodes"));
+	CHECK_EQ(vmplat_map_place(m, 0, 1 << 16, VMPLAT_MAP_ANYWHERE, 1), -EINVAL);
+	CHECK(strstr(vmplat_last_error(), "nodes need a placement"));
+	vmplat_map_close(m);
 }
 
 TEST(refused)
@@ -294,6 +375,10 @@ TEST(huge_or_not_at_all)
 int main(void)
 {
 	RUN(between_guards);
+	RUN(long_guards);
+	RUN(not_in_cores);
+	RUN(populated_to_be_read);
+	RUN(half_a_placement);
 	RUN(refused);
 	RUN(protection);
 	RUN(file);
