@@ -14,6 +14,7 @@
 #include "cli.h"
 #include "run/client.h"
 #include "run/config.h"
+#include "image/uki.h"
 #include "run/input.h"
 #include "run/qemu_args.h"
 #include "run/record.h"
@@ -230,6 +231,103 @@ static int read_kernel(const struct launch *l, struct vmplat_image **img)
 	return rc;
 }
 
+/* ---- unified kernel images -------------------------------------------------------- */
+
+static char *section_of(const char *name, const char *path)
+{
+	char *text;
+
+	return asprintf(&text, "section:%s:%s", name, path) < 0 ? NULL : text;
+}
+
+/* the section's text as arguments: "" if there is none, NULL: out of memory */
+static char *section_text(const struct launch *l, const char *name)
+{
+	char *path = section_of(name, l->cfg.kernel), *text = NULL;
+	const char *why;
+	struct input in;
+
+	if (path && !input_open(&in, l->cfg.iso, path, &why)) {
+		text = in.bytes < 65536 ? calloc(1, in.bytes + 1) : NULL;
+		if (text && input_read(&in, (uint8_t *)text, &why))
+			*text = '\0';
+		input_close(&in);
+	} else if (path) {
+		text = strdup("");
+	}
+	free(path);
+	for (size_t n = text ? strlen(text) : 0; n && strchr(" \t\r\n", text[n - 1]); n--)
+		text[n - 1] = '\0';
+	return text;
+}
+
+/* an initrd of it goes before those that were named */
+static int prepend_section(struct launch *l, const char *name)
+{
+	struct vm_config *c = &l->cfg;
+	char *path = section_of(name, c->kernel), *last;
+	const char *why;
+	struct input in;
+
+	if (!path)
+		return cli_fail("out of memory");
+	if (input_open(&in, c->iso, path, &why)) {	/* it has none */
+		free(path);
+		return CLI_OK;
+	}
+	input_close(&in);
+	why = vm_config_add_initrd(c, path);
+	free(path);
+	if (why)
+		return cli_fail("kernel %s: %s", c->kernel, why);
+	last = c->initrds[c->nr_initrds - 1];
+	memmove(c->initrds + 1, c->initrds, (c->nr_initrds - 1) * sizeof(c->initrds[0]));
+	c->initrds[0] = last;
+	return CLI_OK;
+}
+
+/* What it is made of; what the command line says goes before that. */
+static int take_apart(struct launch *l)
+{
+	char *kernel = section_of(".linux", l->cfg.kernel);
+	int rc = kernel ? CLI_OK : cli_fail("out of memory");
+
+	if (!rc && !l->cmdline) {
+		l->cmdline = section_text(l, ".cmdline");
+		rc = l->cmdline ? CLI_OK : cli_fail("kernel %s: its .cmdline is too long", l->cfg.kernel);
+	}
+	/* processors' microcode is for the host */
+	if (!rc)
+		rc = prepend_section(l, ".initrd");
+	if (rc) {
+		free(kernel);
+		return rc;
+	}
+	free(l->cfg.kernel);
+	l->cfg.kernel = kernel;
+	return CLI_OK;
+}
+
+static int open_uki(struct launch *l)
+{
+	uint8_t head[UKI_HEAD];
+	struct input in;
+	const char *why;
+	uint64_t bytes;
+	bool is_uki;
+	int rc;
+
+	if (input_open(&in, l->cfg.iso, l->cfg.kernel, &why))
+		return cli_fail("kernel %s: %s", l->cfg.kernel, why);
+	bytes = in.bytes;
+	if (in.bytes > sizeof(head))
+		in.bytes = sizeof(head);
+	rc = input_read(&in, head, &why) ? cli_fail("kernel %s: %s", l->cfg.kernel, why) : CLI_OK;
+	is_uki = !rc && uki_is(head, in.bytes, bytes);
+	input_close(&in);
+	return is_uki ? take_apart(l) : rc;
+}
+
 /* The kernel says it, unless it was said. */
 static int find_arch(struct launch *l)
 {
@@ -358,6 +456,8 @@ static int complete(struct launch *l)
 		rc = use_disc(l);
 	else if (!l->cfg.kernel && !l->cfg.firmware)
 		rc = cli_usage("run", "which kernel? --kernel FILE names it, for example /boot/vmlinuz-$(uname -r), or --iso a disc; --firmware ovmf boots a disk as a machine does");
+	if (!rc && l->cfg.kernel && !l->cfg.firmware)
+		rc = open_uki(l);
 	if (!rc && l->cfg.kernel)
 		rc = find_arch(l);
 	if (!rc && l->cfg.accel == VM_ACCEL_TCG && !vm_config_uses_qemu(&l->cfg))

@@ -176,7 +176,7 @@ static const struct setting table[] = {
 	{ "name", 0, "NAME", 0, set_name, NULL,
 	  "for `vmplat vm`; vm-PID unless given" },
 	{ "kernel", 'k', "FILE", PATH | DISC, set_kernel, NULL,
-	  "a bzImage (/boot/vmlinuz-*) or an uncompressed vmlinux, or an Image for arm64 or riscv64, which QEMU runs; iso:/PATH is a file of the disc, efi:/PATH one of its boot image for UEFI" },
+	  "a bzImage (/boot/vmlinuz-*), an uncompressed vmlinux, a unified kernel image, or an Image for arm64 or riscv64, which QEMU runs; iso:/PATH is a file of the disc, efi:/PATH one of its boot image for UEFI" },
 	{ "initrd", 'i', "FILE", PATH | LIST | DISC, set_initrd, NULL,
 	  "its initial RAM disk; may be repeated, one is put behind the other" },
 	{ "cmdline", 'c', "TEXT", 0, set_cmdline, NULL,

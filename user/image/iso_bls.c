@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * Menus of systemd-boot: entries of the Boot Loader Specification's first type. Each file
+ * Menus of systemd-boot: entries of the Boot Loader Specification. Each file
  * /loader/entries/NAME.conf is an entry, with a key and its value on a line, and
- * /loader/loader.conf says by a pattern of names which is the default. Entries stand in the
+ * /loader/loader.conf says by a pattern of names which is the default; and of its second type,
+ * unified kernel images in /EFI/Linux, which are called as their files. Entries stand in the
  * order that the specification asks for. A name may count attempts: NAME+LEFT-DONE.conf; one
  * without any left comes last.
  */
@@ -19,9 +20,11 @@ struct entry {
 	bool tried_out;
 };
 
+static const char type_1[] = ".conf", type_2[] = ".efi";
+
 struct bls {
 	struct menu *m;
-	const char *dir;
+	const char *dir, *suffix;	/* of the files that are entries */
 	const char *wanted;		/* pattern, or "" */
 	const char *names[MENU_CHOICES_MAX];
 	unsigned int nr_names;
@@ -127,10 +130,10 @@ static void entry_line(struct bls *b, void *ctx, const char *key, char *value)
 		menu_initrd(b->m, c, path_of(b, value));
 	else if (!strcmp(key, "options"))
 		add_options(b, c, value);
-	else if (!strcmp(key, "efi"))
-		c->pub.obstacle = "it starts a program for UEFI";
-	else if (!strcmp(key, "uki") || !strcmp(key, "uki-url"))
-		c->pub.obstacle = "it starts a unified kernel image";
+	else if (!strcmp(key, "uki") || !strcmp(key, "efi"))
+		c->pub.kernel = path_of(b, value);
+	else if (!strcmp(key, "uki-url"))
+		c->pub.obstacle = "it is fetched from the network";
 	else if (!strcmp(key, "architecture") && strcasecmp(value, "x64"))
 		c->pub.obstacle = menu_print(b->m, "it is for the architecture %s", value);
 }
@@ -147,7 +150,7 @@ static const char *id_of(struct bls *b, const char *name, bool *tried_out)
 	end = plus + 1 + digits;
 	if (*end == '-')
 		end += 1 + strspn(end + 1, "0123456789");
-	if (strcasecmp(end, ".conf"))
+	if (strcasecmp(end, b->suffix))
 		return name;
 	*tried_out = strspn(plus + 1, "0") == digits;
 	return menu_print(b->m, "%.*s%s", (int)(plus - name), name, end);
@@ -164,7 +167,10 @@ static void read_entry(struct bls *b, const char *name)
 	if (!e->choice)
 		return;
 	b->nr_entries++;
-	each_line(b, path, entry_line, e);
+	if (b->suffix == type_1)
+		each_line(b, path, entry_line, e);
+	else
+		e->choice->pub.kernel = path;
 }
 
 /* ---- which, and in what order --------------------------------------------------- */
@@ -172,9 +178,9 @@ static void read_entry(struct bls *b, const char *name)
 static void found(void *ctx, const char *name)
 {
 	struct bls *b = ctx;
-	size_t len = strlen(name);
+	size_t len = strlen(name), end = strlen(b->suffix);
 
-	if (*name == '.' || len < 6 || strcasecmp(name + len - 5, ".conf") || !menu_step(b->m))
+	if (*name == '.' || len <= end || strcasecmp(name + len - end, b->suffix) || !menu_step(b->m))
 		return;
 	if (b->nr_names < MENU_CHOICES_MAX)
 		b->names[b->nr_names++] = copy(b, name);
@@ -230,12 +236,12 @@ static bool matches(const char *pattern, const char *text)
 	return !pattern[strspn(pattern, "*")];
 }
 
-/* by its whole name, or without ".conf" */
+/* by its whole name, or without what it ends in */
 static bool is_wanted(const struct bls *b, const char *id)
 {
 	char stem[MENU_TEXT_MAX];
 
-	snprintf(stem, sizeof(stem), "%.*s", (int)strlen(id) - 5, id);
+	snprintf(stem, sizeof(stem), "%.*s", (int)(strrchr(id, '.') - id), id);
 	return *b->wanted && (matches(b->wanted, id) || matches(b->wanted, stem));
 }
 
@@ -243,6 +249,20 @@ static void loader_line(struct bls *b, void *ctx, const char *key, char *value)
 {
 	if (!strcmp(key, "default"))
 		b->wanted = copy(b, value);
+}
+
+static void read_dir(struct bls *b, const char *dir, const char *suffix)
+{
+	struct menu *m = b->m;
+
+	b->dir = dir;
+	b->suffix = suffix;
+	b->nr_names = 0;
+	m->files->list(m->files->ctx, dir, found, b);
+	if (b->nr_names > MENU_CHOICES_MAX)
+		b->nr_names = MENU_CHOICES_MAX;
+	for (unsigned int i = 0; i < b->nr_names && b->nr_entries < MENU_CHOICES_MAX && !m->stopped; i++)
+		read_entry(b, b->names[i]);
 }
 
 static int read_all(struct bls *b, const char *path)
@@ -253,11 +273,8 @@ static int read_all(struct bls *b, const char *path)
 
 	if (m->files->exists(m->files->ctx, path, false))
 		each_line(b, path, loader_line, NULL);
-	m->files->list(m->files->ctx, b->dir, found, b);
-	if (b->nr_names > MENU_CHOICES_MAX)
-		b->nr_names = MENU_CHOICES_MAX;
-	for (unsigned int i = 0; i < b->nr_names && !m->stopped; i++)
-		read_entry(b, b->names[i]);
+	read_dir(b, menu_path(m, menu_dir_of(m, path), "entries"), type_1);
+	read_dir(b, "/EFI/Linux", type_2);
 	qsort(b->entries, b->nr_entries, sizeof(b->entries[0]), by_order);
 	for (unsigned int i = 0; i < b->nr_entries; i++) {
 		m->choices[first + i] = b->entries[i].choice;
@@ -277,7 +294,6 @@ int bls_read(struct menu *m, const char *path)
 		return -1;
 	}
 	b->m = m;
-	b->dir = menu_path(m, menu_dir_of(m, path), "entries");
 	b->wanted = "";
 	chosen = read_all(b, path);
 	free(b);

@@ -12,6 +12,7 @@
 #include "image/iso.h"
 #include "image/kernel.h"
 #include "iso_menu.h"
+#include "uki.h"
 
 /* ---- the arena ---------------------------------------------------------------- */
 
@@ -375,7 +376,7 @@ static const char *kernel_obstacle(struct menu *m, struct disc *d, const char *p
 	else if (bzimage_is(buf, (size_t)n))
 		why = bzimage_parse(&z, buf, (size_t)n, vmplat_iso_file_bytes(f), &why) ? why :
 		      bzimage_obstacle(&z);
-	else if (!elf_is(buf, (size_t)n))
+	else if (!elf_is(buf, (size_t)n) && !uki_is(buf, (size_t)n, vmplat_iso_file_bytes(f)))
 		why = "it is neither a bzImage nor an ELF file";
 	if (why && n >= 0)
 		why = menu_print(m, "kernel %s: %s", path, why);
@@ -569,7 +570,8 @@ static void read_loader(struct vmplat_iso_menu *menu, const char *const *paths,
 	/* in the tree that the loader itself is in */
 	menu->disc.nr_trees = 1;
 	while (*paths && !disc_exists(&menu->disc, *paths, false) &&
-	       !(read == bls_read && disc_exists(&menu->disc, "/loader/entries", true)))
+	       !(read == bls_read && (disc_exists(&menu->disc, "/loader/entries", true) ||
+				      disc_exists(&menu->disc, "/EFI/Linux", true))))
 		paths++;
 	menu->disc.nr_trees = all;
 	if (*paths)

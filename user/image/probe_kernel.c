@@ -12,6 +12,7 @@
 
 #include "image.h"
 #include "kernel.h"
+#include "uki.h"
 
 #define NO_BIG_ENDIAN	"vmplat run takes little-endian ones"
 
@@ -242,32 +243,62 @@ static const char *pe_subsystem(uint64_t subsystem)
 }
 
 /* a section's contents as text; those of a unified kernel image */
-static void section_text(struct vmplat_image *img, const char *name, uint64_t header)
+/* to the first NUL or end of a line */
+static size_t text_length(const char *p, size_t max)
 {
-	uint64_t n = image_le(img, header + 8, 4), at = image_le(img, header + 20, 4);
-	const char *p;
+	size_t n = 0;
 
-	if (n > 512)
-		n = 512;
-	p = (const char *)image_at(img, at, n);
-	if (p)
-		image_text(img, name, "%.*s", (int)strnlen(p, n), p);
+	while (n < max && p[n] && p[n] != '\n')
+		n++;
+	return n;
 }
 
-static bool describe_sections(struct vmplat_image *img, uint64_t pe)
+static void section_text(struct vmplat_image *img, const char *fact, const char *name)
 {
-	uint64_t nr = image_le(img, pe + 6, 2), at = pe + 24 + image_le(img, pe + 20, 2);
-	bool linux_in_it = false;
+	struct uki_section s;
+	const char *p;
 
-	for (uint64_t i = 0; i < nr && i < 96; i++, at += 40) {
-		if (image_magic(img, at, ".linux\0", 8))
-			linux_in_it = true;
-		else if (image_magic(img, at, ".uname\0", 8))
-			section_text(img, "version", at);
-		else if (image_magic(img, at, ".cmdline", 8))
-			section_text(img, "cmdline", at);
-	}
-	return linux_in_it;
+	if (uki_find(&s, img->p, img->len, img->bytes, name))
+		return;
+	if (s.bytes > 512)
+		s.bytes = 512;
+	p = (const char *)image_at(img, s.off, s.bytes);
+	if (p)
+		image_text(img, fact, "%.*s", (int)text_length(p, s.bytes), p);
+}
+
+/* NULL, or why the kernel in it cannot be entered */
+static const char *uki_obstacle(struct vmplat_image *img)
+{
+	struct uki_section s;
+	struct bzimage b;
+	const uint8_t *p;
+	const char *why;
+
+	if (uki_find(&s, img->p, img->len, img->bytes, ".linux"))
+		return "the unified kernel image is cut short, or its sections are damaged";
+	p = image_at(img, s.off, s.bytes);
+	if (!p || !bzimage_is(p, s.bytes))
+		return "it is a unified kernel image, but not of a bzImage; objcopy -O binary -j .linux FILE takes out what it has";
+	return bzimage_parse(&b, p, s.bytes, s.bytes, &why) ? why : bzimage_obstacle(&b);
+}
+
+static void describe_uki(struct vmplat_image *img, const char *machine)
+{
+	const char *why = uki_obstacle(img);
+	struct uki_section s;
+
+	image_summary(img, "unified kernel image for %s", machine);
+	section_text(img, "version", ".uname");
+	section_text(img, "cmdline", ".cmdline");
+	if (!uki_find(&s, img->p, img->len, img->bytes, ".linux"))
+		image_bytes(img, "kernel_bytes", s.bytes);
+	if (!uki_find(&s, img->p, img->len, img->bytes, ".initrd"))
+		image_bytes(img, "initrd_bytes", s.bytes);
+	if (why)
+		image_obstacle(img, "%s", why);
+	else
+		img->role = "kernel";	/* the runner takes the sections out */
 }
 
 bool probe_pe(struct vmplat_image *img)
@@ -281,9 +312,8 @@ bool probe_pe(struct vmplat_image *img)
 	what = pe_subsystem(image_le(img, pe + 24 + 68, 2));
 	image_text(img, "machine", "%s", machine);
 	image_text(img, "subsystem", "%s", what);
-	if (describe_sections(img, pe)) {
-		image_summary(img, "unified kernel image for %s", machine);
-		image_obstacle(img, "it is a unified kernel image, which needs UEFI; take the kernel out: objcopy -O binary -j .linux FILE vmlinuz");
+	if (uki_is(img->p, img->len, img->bytes)) {
+		describe_uki(img, machine);
 	} else {
 		image_summary(img, "%s for %s", what, machine);
 		image_obstacle(img, "it is a program for %s: put it on a disk, and boot that with --firmware ovmf",

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,17 +11,29 @@
 #include <vmplat.h>
 #include <vmplat_iso.h>
 
+#include "image/uki.h"
 #include "image/why.h"
 
 static const char iso_prefix[] = "iso:/", efi_prefix[] = "efi:/";	/* of one length */
+static const char section_prefix[] = "section:";
 
 static bool in_boot_image(const char *path)
 {
 	return !strncmp(path, efi_prefix, strlen(efi_prefix));
 }
 
+/* behind "section:NAME:", if that is what @path begins with */
+static const char *file_of(const char *path)
+{
+	const char *end = strncmp(path, section_prefix, strlen(section_prefix)) ? NULL :
+			  strchr(path + strlen(section_prefix), ':');
+
+	return end ? end + 1 : path;
+}
+
 bool input_on_disc(const char *path)
 {
+	path = file_of(path);
 	return !strncmp(path, iso_prefix, strlen(iso_prefix)) || in_boot_image(path);
 }
 
@@ -70,9 +83,8 @@ static int open_on_disc(struct input *in, const char *disc, const char *path, co
 	return 0;
 }
 
-int input_open(struct input *in, const char *iso, const char *path, const char **why)
+static int open_whole(struct input *in, const char *iso, const char *path, const char **why)
 {
-	*in = (struct input){ .fd = -1 };
 	if (!input_on_disc(path)) {
 		in->fd = open_plain(path, &in->bytes, why);
 		return in->fd < 0 ? in->fd : 0;
@@ -82,26 +94,75 @@ int input_open(struct input *in, const char *iso, const char *path, const char *
 	return open_on_disc(in, iso, path, why);
 }
 
-int input_read(struct input *in, uint8_t *to, const char **why)
+static ssize_t read_some(struct input *in, uint8_t *to, size_t len, uint64_t at)
+{
+	ssize_t n = in->file ? vmplat_iso_file_read(in->file, to, len, in->off + at)
+			     : pread(in->fd, to, len, (off_t)(in->off + at));
+
+	return n < 0 && !in->file ? -errno : n;
+}
+
+static int read_at(struct input *in, uint8_t *to, uint64_t bytes, const char **why)
 {
 	uint64_t at = 0;
 
-	while (at < in->bytes) {
-		uint64_t left = in->bytes - at;
-		size_t len = left < 1 << 20 ? (size_t)left : 1 << 20;
-		ssize_t n = in->file ? vmplat_iso_file_read(in->file, to + at, len, at)
-				     : read(in->fd, to + at, len);
+	while (at < bytes) {
+		uint64_t left = bytes - at;
+		ssize_t n = read_some(in, to + at, left < 1 << 20 ? (size_t)left : 1 << 20, at);
 
 		if (in->file && n < 0)
 			return disc_error((int)n, why);
-		if (n < 0 && errno == EINTR)
+		if (n == -EINTR)
 			continue;
 		if (n <= 0)
-			return image_fail(why, n ? -errno : -EIO, "%s",
-					  n ? strerror(errno) : "it became shorter while it was read");
+			return image_fail(why, n ? (int)n : -EIO, "%s",
+					  n ? strerror((int)-n) : "it became shorter while it was read");
 		at += (uint64_t)n;
 	}
 	return 0;
+}
+
+/* only the section whose name @path has behind its prefix */
+static int narrow(struct input *in, const char *path, const char **why)
+{
+	const char *name = path + strlen(section_prefix);
+	int len = (int)strcspn(name, ":"), ret;
+	uint8_t head[UKI_HEAD];
+	struct uki_section s;
+	char word[16];
+	size_t n = in->bytes < sizeof(head) ? (size_t)in->bytes : sizeof(head);
+
+	snprintf(word, sizeof(word), "%.*s", len, name);
+	ret = read_at(in, head, n, why);
+	if (ret)
+		return ret;
+	ret = uki_find(&s, head, n, in->bytes, word);
+	if (ret)
+		return image_fail(why, ret, ret == -ENOENT ? "it has no section %s" : "it is cut short, or its section %s is damaged",
+				  word);
+	in->off = s.off;
+	in->bytes = s.bytes;
+	return 0;
+}
+
+int input_open(struct input *in, const char *iso, const char *path, const char **why)
+{
+	const char *file = file_of(path);
+	int ret;
+
+	*in = (struct input){ .fd = -1 };
+	ret = open_whole(in, iso, file, why);
+	if (ret || file == path)
+		return ret;
+	ret = narrow(in, path, why);
+	if (ret)
+		input_close(in);
+	return ret;
+}
+
+int input_read(struct input *in, uint8_t *to, const char **why)
+{
+	return read_at(in, to, in->bytes, why);
 }
 
 void input_close(struct input *in)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What a guest boots from: files of the host, or, as iso:/PATH, of the VM's disc, or, as
- * efi:/PATH, of the disc's boot image for UEFI.
+ * efi:/PATH, of the disc's boot image for UEFI. section:NAME:PATH, with either kind of PATH, is a
+ * section of a PE file: .linux and .initrd of a unified kernel image.
  */
 #ifndef VMPLAT_RUN_INPUT_H
 #define VMPLAT_RUN_INPUT_H
@@ -10,7 +11,7 @@
 #include <stdint.h>
 
 struct input {
-	uint64_t bytes;
+	uint64_t off, bytes;		/* in the file: all of it, or a section */
 	int fd;				/* -1: on the disc */
 	struct vmplat_iso *iso;
 	struct vmplat_iso_file *file;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What the describer says about images made here, byte by byte. */
+#include <asm/bootparam.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -137,6 +138,26 @@ static void pe(unsigned int machine, unsigned int subsystem, unsigned int sectio
 	put_le(0x98 + 68, subsystem, 2);
 }
 
+#define KERNEL_BYTES (5 * 512 + 0x1000)
+
+/* a kernel of headers and zeroes at 8192, which the section says is at @at */
+static void unified(uint32_t at)
+{
+	struct setup_header h = {
+		.setup_sects = 4, .boot_flag = 0xaa55, .jump = 0x6aeb, .header = 0x53726448, .version = 0x20f,
+		.loadflags = LOADED_HIGH, .relocatable_kernel = 1, .xloadflags = XLF_KERNEL_64,
+		.kernel_alignment = 0x200000, .pref_address = 0x1000000, .init_size = 0x800000,
+		.cmdline_size = 2047, .initrd_addr_max = 0x7fffffff, .syssize = 0x100,
+	};
+
+	pe(0x8664, 10, 1);
+	put(0x98 + 240, ".linux\0\0", 8);
+	put_le(0x98 + 248, KERNEL_BYTES, 4);
+	put_le(0x98 + 256, 16384, 4);
+	put_le(0x98 + 260, at, 4);
+	put(8192 + 0x1f1, &h, sizeof(h));
+}
+
 TEST(efi)
 {
 	struct vmplat_image *img;
@@ -155,12 +176,30 @@ TEST(efi)
 	put(0x98 + 240, ".linux\0\0", 8);
 	put(0x98 + 280, ".cmdline", 8);
 	put_le(0x98 + 288, 9, 4);
+	put_le(0x98 + 296, 512, 4);
 	put_le(0x98 + 300, 2048, 4);
 	put(2048, "root=/dev", 9);
 	img = describe(4096);
-	is(img, VMPLAT_IMAGE_PE, NULL, "objcopy");
+	is(img, VMPLAT_IMAGE_PE, NULL, "not of a bzImage");
 	CHECK(!strcmp(text(img, "cmdline"), "root=/dev"));
 	vmplat_image_close(img);
+
+	unified(8192);
+	img = describe(8192 + KERNEL_BYTES);
+	is(img, VMPLAT_IMAGE_PE, "kernel", "unified kernel image for x86-64");
+	CHECK_EQ(number(img, "kernel_bytes"), KERNEL_BYTES);
+	vmplat_image_close(img);
+	/* beyond the file, cut short, more sections than there can be, their table outside */
+	unified(0xffffffff);
+	ends(8192 + KERNEL_BYTES, VMPLAT_IMAGE_PE, NULL, "cut short");
+	unified(8192);
+	ends(8192 + KERNEL_BYTES - 1, VMPLAT_IMAGE_PE, NULL, "cut short");
+	unified(8192);
+	put_le(0x86, 97, 2);
+	ends(8192 + KERNEL_BYTES, VMPLAT_IMAGE_PE, NULL, "cut short");
+	unified(8192);
+	put_le(0x94, 0xffff, 2);
+	ends(8192 + KERNEL_BYTES, VMPLAT_IMAGE_PE, NULL, "cut short");
 
 	/* an arm64 Image in an EFI program that unpacks itself */
 	memcpy(kernel + 56, "ARM\x64", 4);

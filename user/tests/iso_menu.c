@@ -336,16 +336,20 @@ TEST(systemd_boot)
 		{ "/loader/entries/.hidden.conf", "linux /k\n" },
 		{ "/loader/entries/readme.txt", "linux /k\n" },
 		{ "/loader/entries/.conf", "linux /k\n" },
+		{ "/EFI/Linux/Later+2-1.efi", "" },
+		{ "/EFI/Linux/.efi", "" },
+		{ "/EFI/Linux/x.conf", "" },
 		{ }
 	};
 
 	read_menu(bls_read, list);
-	CHECK_EQ(m.nr_choices, 6);
+	CHECK_EQ(m.nr_choices, 7);
+	CHOICE(6, "Later.efi|Later.efi|/EFI/Linux/Later+2-1.efi|||");
 	CHOICE(0, "x64.conf|x64.conf|/k|||");
-	CHOICE(1, "uki.conf|uki.conf||||it starts a unified kernel image");
+	CHOICE(1, "uki.conf|uki.conf|/EFI/Linux/a.efi|||");
 	CHOICE(2, "second.CONF|second.CONF|/../../k2|||");
 	CHOICE(3, "first.conf|The first, of them|/k|/ucode,/EFI/arch/i1,/i2|a=b c quiet|");
-	CHOICE(4, "efi.conf|shell||||it starts a program for UEFI");
+	CHOICE(4, "efi.conf|shell|/shellx64.efi|||");
 	CHOICE(5, "arm.conf|arm.conf|/k|||it is for the architecture aa64");
 	CHECK_EQ(chosen, 2);
 	CHECK(!strcmp(m.choices[3]->pub.file, "/loader/entries/first.conf"));
@@ -761,6 +765,29 @@ TEST(disc_efi_systemd_boot)
 	clear();
 }
 
+/* a unified kernel image, as the second type has them */
+TEST(disc_efi_uki)
+{
+	uint8_t p[0x4000] = "MZ";
+	const struct vmplat_iso_choice *c;
+
+	if (no_mtools())
+		return;
+	p[0x3c] = 0x80;
+	memcpy(p + 0x80, "PE\0\0", 4);
+	p[0x86] = 1;
+	memcpy(p + 0x98, ".linux\0\0", 8);
+	put("../efi/EFI/Linux/b.efi", p, sizeof(p));
+	p[0x98] = 'x';
+	put("../efi/EFI/Linux/c.efi", p, sizeof(p));
+	put_text("readme", "nothing to boot here");
+	REQUIRE(burn_efi());
+	CHECK_EQ(vmplat_iso_menu_nr(menu), 2);
+	CHECK(!vmplat_iso_menu_pick(menu, NULL, &c) && !strcmp(c->kernel, "efi:/EFI/Linux/b.efi"));
+	CHECK_EQ(vmplat_iso_menu_pick(menu, "c.efi", &c), -ENOEXEC);
+	clear();
+}
+
 /* on the disc itself */
 TEST(disc_systemd_boot)
 {
@@ -918,6 +945,7 @@ int main(void)
 	RUN(disc_alpine);
 	RUN(disc_systemd_boot);
 	RUN(disc_efi_systemd_boot);
+	RUN(disc_efi_uki);
 	RUN(disc_efi_grub);
 	RUN(disc_known);
 	RUN(disc_nothing);

@@ -309,6 +309,76 @@ TEST(a_vmlinux)
 	free(v);
 }
 
+/* a PE file with the kernel and "initrd" as sections */
+static uint8_t *unified(const uint8_t *kernel, size_t kernel_len, size_t *len)
+{
+	uint8_t *p, *s;
+
+	*len = 4096 + kernel_len + 6;
+	p = calloc(1, *len);
+	memcpy(p, "MZ", 2);
+	p[0x3c] = 0x80;
+	memcpy(p + 0x80, "PE\0\0", 4);
+	p[0x86] = 2;
+	s = p + 0x98;
+	memcpy(s, ".linux\0\0", 8);
+	memcpy(s + 8, &(uint32_t){ kernel_len }, 4);
+	memcpy(s + 16, &(uint32_t){ kernel_len }, 4);
+	memcpy(s + 20, &(uint32_t){ 4096 }, 4);
+	s += 40;
+	memcpy(s, ".initrd\0", 8);
+	memcpy(s + 8, &(uint32_t){ 6 }, 4);
+	memcpy(s + 16, &(uint32_t){ 512 }, 4);
+	memcpy(s + 20, &(uint32_t){ 4096 + kernel_len }, 4);
+	memcpy(p + 4096, kernel, kernel_len);
+	memcpy(p + 4096 + kernel_len, "initrd", 6);
+	return p;
+}
+
+static char *section(const char *name, const char *path)
+{
+	char *text;
+
+	return asprintf(&text, "section:%s:%s", name, path) < 0 ? NULL : text;
+}
+
+TEST(sections)
+{
+	size_t kernel_len, len;
+	uint8_t *kernel = vmlinux(&kernel_len, false), *p = unified(kernel, kernel_len, &len);
+	char *path = file(p, len);
+
+	make_vm(64 * MIB, section(".linux", path), 0, "");
+	vm.cfg.initrds[vm.cfg.nr_initrds++] = section(".initrd", path);
+	CHECK_EQ(load(), 0);
+	CHECK_EQ(check_kernel(), 0);
+	CHECK_EQ(info.initrd_bytes, 6);
+	CHECK(!memcmp(vm.ram + info.initrd, "initrd", 6));
+
+	free(vm.cfg.initrds[0]);
+	vm.cfg.initrds[0] = section(".none", path);
+	CHECK_EQ(load(), -ENOENT);
+	CHECK(strstr(why, "it has no section .none"));
+	free(vm.cfg.initrds[0]);
+	vm.cfg.initrds[0] = section(".longer_than_eight", path);
+	CHECK_EQ(load(), -ENOENT);
+	free(vm.cfg.initrds[0]);
+	vm.cfg.initrds[0] = section(".initrd", "/nowhere");
+	CHECK_EQ(load(), -ENOENT);
+	/* longer than what is left */
+	free(vm.cfg.initrds[0]);
+	vm.cfg.initrds[0] = section(".initrd", path);
+	memcpy(p + 0x98 + 48, &(uint32_t){ 7 }, 4);
+	REQUIRE(pwrite(atoi(path + strlen("/proc/self/fd/")), p, 512, 0) == 512);
+	CHECK_EQ(load(), -EBADMSG);
+	CHECK(strstr(why, "its section .initrd is damaged"));
+	drop_vm();
+	close_file(path);
+	free(path);
+	free(p);
+	free(kernel);
+}
+
 /* one behind the other, each from a multiple of 4 on, and one of them on the disc */
 TEST(several_initrds)
 {
@@ -371,6 +441,7 @@ TEST(several_initrds)
 int main(void)
 {
 	RUN(random_addresses);
+	RUN(sections);
 	RUN(several_initrds);
 	RUN(told_not_to);
 	RUN(left_to_the_guest);
