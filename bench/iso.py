@@ -3,16 +3,19 @@
 """iso.py [NAME...]: reading disc images, beside bsdtar, xorriso and 7zz; the fastest of them is the peer.
 
 Runs natively. Images are made once, in build/bench-iso. Rounds are interleaved, and the best of each reader counts: what
-else the machine does is in all others. A round before them warms the page cache. What is extracted goes to a tmpfs, so that the readers are measured and not
+else the machine does is in all others. A round before them warms the page cache. The most memory that each had is printed
+with its time. What is extracted goes to a tmpfs, so that the readers are measured and not
 the disk; BENCH_ISO_TARGET names another place.
 """
 import os, shutil, subprocess, sys, tempfile, time
 
 TOP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 VMPLAT = TOP + '/build/user/bin/vmplat'
+PEAK = TOP + '/build/bench/peak'
 IMAGES = TOP + '/build/bench-iso'
 NR_DIRS, NR_FILES = 1000, 100000
 BIG = 4500 << 20
+MEMORY_MAX = 16 << 20   # what the reader promises
 
 
 def note(text):
@@ -67,18 +70,24 @@ def spent(command, cwd):
 
 
 def race(name, commands, rounds, prepare=None, cleanup=None):
-    """commands: reader -> shell command, ours is 'ours'."""
+    """commands: reader -> shell command, which begins with the reader; ours is 'ours'."""
     took = {who: [] for who in commands}
+    peak = {who: 0 for who in commands}
+    kib = IMAGES + '/peak'
     for turn in range(rounds + 1):
         for who, command in commands.items():
             where = prepare() if prepare else '/'
-            t = spent('set -o pipefail; ' + command, where)
+            t = spent('set -o pipefail; %s %s %s' % (PEAK, kib, command), where)
+            with open(kib) as f:
+                peak[who] = max(peak[who], int(f.read()))
             if turn:
                 took[who].append(t)
             if cleanup:
                 cleanup(where)
     best = {who: min(t) for who, t in took.items()}
-    note(', '.join('%s %.3f s (to %.3f)' % (who, t, max(took[who])) for who, t in best.items()))
+    note(', '.join('%s %.3f s (to %.3f), %.1f MiB' % (who, t, max(took[who]), peak[who] / 1024) for who, t in best.items()))
+    if peak['ours'] > MEMORY_MAX >> 10:
+        sys.exit('bench: %s takes %d KiB of memory' % (name, peak['ours']))
     peer = min(t for who, t in best.items() if who != 'ours')
     print('bench %s ours=%.3f peer=%.3f unit=s ratio=%.2f' % (name, best['ours'], peer, peer / best['ours']), flush=True)
 
@@ -93,16 +102,18 @@ def bench_list(name):
     }, 5)
 
 
-def bench_extract(name):
-    image = make('many', fill_many)
+def extract(name, image, rounds):
     place = os.environ.get('BENCH_ISO_TARGET', '/dev/shm')
-
     race(name, {
         'ours': '%s iso extract -C . %s' % (VMPLAT, image),
         'bsdtar': 'bsdtar -xf ' + image,
         'xorriso': 'xorriso -osirrox on -indev %s -extract / .' % image,
         '7zz': '7zz x -y ' + image,
-    }, 3, lambda: tempfile.mkdtemp(prefix='bench-iso.', dir=place), remove)
+    }, rounds, lambda: tempfile.mkdtemp(prefix='bench-iso.', dir=place), remove)
+
+
+def bench_extract(name):
+    extract(name, make('many', fill_many), 3)
 
 
 def bench_cat(name):
@@ -120,7 +131,12 @@ def bench_cat(name):
     race(name, {who: c + ' | cat >/dev/null' for who, c in commands.items()}, 7)
 
 
-BENCHES = {'iso-list-vs-best': bench_list, 'iso-extract-vs-best': bench_extract, 'iso-cat-large-vs-best': bench_cat}
+def bench_extract_large(name):
+    extract(name, make('big', fill_big, '-iso-level', '3'), 3)
+
+
+BENCHES = {'iso-list-vs-best': bench_list, 'iso-extract-vs-best': bench_extract, 'iso-cat-large-vs-best': bench_cat,
+           'iso-extract-large-vs-best': bench_extract_large}
 
 os.makedirs(IMAGES, exist_ok=True)
 for tool in 'bsdtar', 'xorriso', '7zz':
