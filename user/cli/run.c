@@ -387,7 +387,8 @@ static int take_choice(struct launch *l, const struct vmplat_iso_choice *c)
 		why = "out of memory";
 	if (why)
 		return cli_fail("%s: %s", l->cfg.iso, why);
-	return l->cmdline ? CLI_OK : menu_cmdline(l, c->args);
+	/* one that says nothing leaves it to its kernel, if that is a unified image */
+	return l->cmdline || !*c->args ? CLI_OK : menu_cmdline(l, c->args);
 }
 
 static int choose_entry(struct launch *l, struct vmplat_iso *iso)
