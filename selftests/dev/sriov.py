@@ -181,6 +181,7 @@ def test_module(m, pf):
     same(m.create("0000:00:00.0", 1)[0], "EINVAL", "no PF")
     same(m.create("00ff:00:00.0", 1)[0], "ENODEV", "no function")
     same(m.create(pf, 100)[0], "ERANGE", "too many")
+    same(m.create(pf, 0xffffffff)[0], "ERANGE", "far too many")
     same(m.create(pf, 0)[0], "EINVAL", "none")
     same(m.create(pf, 1, owner="")[0], "EINVAL", "no owner")
     same(m.create(pf, 1, "no driver")[0], "EINVAL", "no name of a driver")
@@ -247,6 +248,50 @@ def test_together(m, pf):
     ok(won and len(set(won)) == len(won), "at least one had VFs, each a generation of its own", won)
     ok(errors <= {("", ""), ("EBUSY", "owned"), ("EBUSY", "vfs"), ("EBUSY", "changing")}, "the others were told", errors)
     same((vfs(pf), m.generation(pf), module_users()), ([], 0, users), "nothing is left")
+
+
+def at_once(*calls):
+    """What each returns, called by a thread of its own."""
+    results = [None] * len(calls)
+
+    def work(i):
+        results[i] = calls[i]()
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(calls))]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return results
+
+
+def test_same_set(m, pf):
+    """Commands that meet on one set, and VFs that go by hand under a command."""
+    users, errors = module_users(), set()
+
+    def bind_until(removed, g):
+        while not removed.is_set():
+            m.bind(g, "vfio-pci")
+            m.bind(g, "")
+
+    def remove_by_hand(removed):
+        time.sleep(0.05)
+        try:
+            write(PCI + pf + "/sriov_numvfs", "0")
+        finally:
+            removed.set()
+    for _ in range(3):
+        g = m.create(pf, 3, "vfio-pci")[3]
+        results = at_once(lambda: m.bind(g, ""), lambda: m.bind(g, "vfio-pci"), lambda: m.destroy(g), lambda: m.destroy(g))
+        errors |= {r[:2] for r in results}
+        m.destroy(g)
+    ok(errors <= {("", ""), ("EBUSY", "changing"), ("ESTALE", "")}, "one command at a time works on a set", errors)
+    same((vfs(pf), m.generation(pf), module_users()), ([], 0, users), "and it ends once")
+    for _ in range(3):
+        g = m.create(pf, 3, "vfio-pci")[3]
+        removed = threading.Event()
+        at_once(lambda: bind_until(removed, g), lambda: remove_by_hand(removed))
+        same(m.bind(g, "")[0], "ESTALE", "VFs removed by hand while they are given to drivers")
+        same((vfs(pf), m.generation(pf), module_users()), ([], 0, users), "the set is gone with them")
 
 
 # ---- the command ---------------------------------------------------------------------------
@@ -545,7 +590,7 @@ def main():
     before = host_state()
     start = time.time()
     for test, args in ((test_straight, (m, igb)), (test_owner, (m, igb)),
-                       (test_module, (m, nvme)), (test_pf_goes, (m, igb, nvme)), (test_together, (m, nvme)),
+                       (test_module, (m, nvme)), (test_pf_goes, (m, igb, nvme)), (test_together, (m, nvme)), (test_same_set, (m, nvme)),
                        (test_apply, (m, igb)), (test_set, (igb,)), (test_blockers, (m, igb, nvme)),
                        (test_two, (m, igb, nvme)), (test_destroy, (m, igb)), (test_killed, (m, igb, nvme, cycles)),
                        (test_late, (m, igb, nvme))):
