@@ -71,6 +71,25 @@ static inline void vmplat_generic_fillattr(struct vmplat_idmap *idmap,
 #endif
 }
 
+/* ->create() was told of O_EXCL before 7.3; what it makes is new in any case. */
+#ifdef VMPLAT_HAVE_CREATE_EXCL
+#define vmplat_create_excl	, bool excl
+#else
+#define vmplat_create_excl
+#endif
+
+/* Pages became folios (6.10), and their own function went (7.3). */
+static inline size_t vmplat_copy_from_iter(struct folio *folio, size_t offset,
+					   size_t bytes, struct iov_iter *from)
+{
+#ifdef VMPLAT_HAVE_COPY_FOLIO_FROM_ITER
+	return copy_folio_from_iter_atomic(folio, offset, bytes, from);
+#else
+	return copy_page_from_iter_atomic(folio_page(folio, 0), offset, bytes,
+					  from);
+#endif
+}
+
 /* ->mkdir() returns a dentry since 6.15. */
 #ifdef VMPLAT_HAVE_MKDIR_DENTRY
 #define vmplat_mkdir_ret	struct dentry *

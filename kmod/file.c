@@ -242,8 +242,7 @@ static ssize_t write_page(struct vmplat_mem *mem, pgoff_t index, size_t offset,
 		folio = write_begin(mem, index);
 		if (IS_ERR(folio))
 			return PTR_ERR(folio);
-		copied = copy_page_from_iter_atomic(folio_page(folio, 0), offset,
-						    bytes, from);
+		copied = vmplat_copy_from_iter(folio, offset, bytes, from);
 		write_end(folio);
 		cond_resched();
 	} while (!copied && !fatal_signal_pending(current));
