@@ -78,12 +78,12 @@ check "all of its memory is locked for it" test "$(locked)" = $((160 * 1024))
 check "nobody else can have it" says "$edu is in use: /dev/vfio/.* is open in process" not look "$edu,owner=ops"
 check "the guest drives it" in_guest a edu
 check "no snapshot of that" says "the guest has edu of the host" not vmplat vm snapshot a s1
-check "add memory" vmplat vm device add a memory size=128M,id=more
+check "add memory" vmplat vm device add a memory size=128M,id=more --timeout 250
 check "it is locked, too" test "$(locked)" = $((288 * 1024))
 check "DMA reaches it" in_guest a edu 0x100000000
-check "remove it" vmplat vm device remove a more --timeout 60
+check "remove it" vmplat vm device remove a more --timeout 250
 check "it is locked no more" test "$(locked)" = $((160 * 1024))
-check "remove the device" vmplat vm device remove a edu
+check "remove the device" vmplat vm device remove a edu --timeout 250
 check "it is gone from the guest" not in_guest a "grep -l 0x11e8 /sys/bus/pci/devices/*/device"
 check "no memory is locked for nobody" test "$(locked)" = 0
 check "the host can give it away again" look "$edu,owner=ops"
@@ -91,7 +91,7 @@ check "the host can give it away again" look "$edu,owner=ops"
 # ---- a VF, while it runs, and back because the host wants it
 check "not without a claim" says "no driver has $vf" not vmplat vm device add a pci host="$pf#1"
 check "claim it" vmplat claim add "$vf"
-check "the guest takes a VF" vmplat vm device add a pci host="$pf#1",id=vf
+check "the guest takes a VF" vmplat vm device add a pci host="$pf#1",id=vf --timeout 250
 check "add it again: it is there" says '^vf$' vmplat vm device add a pci host="$pf#1",id=vf
 vf_up='until [ -e /sys/bus/pci/drivers/igbvf/0000* ]; do sleep 0.1; done'
 check "its igbvf drives it" in_guest a "$vf_up; ls /sys/bus/pci/drivers/igbvf | grep 0000"
@@ -104,9 +104,9 @@ check "the guest has given it up" not says "^vf" vmplat vm device list a
 check "and nothing else happened to it" in_guest a "ls /sys/bus/pci/devices | wc -l | grep -x 2"
 
 # ---- the dead give nothing
-check "add the first again" vmplat vm device add a pci host="$edu",owner=ops,id=edu
+check "add the first again" vmplat vm device add a pci host="$edu",owner=ops,id=edu --timeout 250
 check "the guest dies" sh -c "echo 'echo c >/proc/sysrq-trigger' >'$tmp/a.in'"
-check "of that" wait_for "$tmp/a.out" "end Kernel panic" 60
+check "of that" wait_for "$tmp/a.out" "end Kernel panic" 250
 check "it does not give it up" says "did not give edu up within 1 s.*still there" not vmplat vm device remove a edu --timeout 1
 check "so it is still there" says "edu *pci *present" vmplat vm device list a
 check "reset" vmplat vm reset a
@@ -114,7 +114,7 @@ rebooted() { local end=$((SECONDS + 250)); until [ "$(grep -ca '^READY' "$tmp/a.
 check "the guest boots again, with it" rebooted
 check "and drives it" in_guest a edu
 check "the guest dies again" sh -c "echo 'echo c >/proc/sysrq-trigger' >'$tmp/a.in'"
-panics() { local end=$((SECONDS + 60)); until [ "$(grep -ca 'end Kernel panic' "$tmp/a.out")" = 2 ]; do [ $SECONDS -lt $end ] || return 1; sleep 0.2; done; }
+panics() { local end=$((SECONDS + 250)); until [ "$(grep -ca 'end Kernel panic' "$tmp/a.out")" = 2 ]; do [ $SECONDS -lt $end ] || return 1; sleep 0.2; done; }
 check "of the same" panics
 check "only what is the host's goes by force" says "is no device of the host\|there is no device" not vmplat vm device remove a net0 --force
 check "by force it goes" vmplat vm device remove a edu --timeout 1 --force
@@ -127,7 +127,7 @@ check "a VM that waits" vmplat run --name b --detach --paused --console none --k
 check "it has it" says "is open in process" not look "$edu,owner=ops"
 pid=$(vmplat vm show b --json | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')
 check "kill -9" kill -9 "$pid"
-free() { local end=$((SECONDS + 60)); until look "$edu,owner=ops"; do [ $SECONDS -lt $end ] || return 1; sleep 0.2; done; }
+free() { local end=$((SECONDS + 250)); until look "$edu,owner=ops"; do [ $SECONDS -lt $end ] || return 1; sleep 0.2; done; }
 check "it can be had again" free
 check "and given back" vmplat claim release --owner ops "$edu"
 check "to nobody, as before" test -z "$(driver "$edu")"
