@@ -32,6 +32,7 @@ struct vfio_group {
 struct vfio {
 	int fd;				/* the container */
 	struct vfio_group *groups;
+	int kvm_fd;			/* where KVM is told of groups; -1: it does not ask */
 	bool used[VM_HOSTDEVS_MAX];	/* numbers of devices, for KVM's slots */
 };
 
@@ -131,6 +132,29 @@ void vfio_no_memory(struct vm *vm, uint64_t gpa, uint64_t bytes)
 
 /* ---- container and groups --------------------------------------------------------- */
 
+/*
+ * KVM honours the guest's memory types and cache flushes where DMA of a group does not
+ * snoop caches. One without that device has nothing to honour.
+ */
+static int kvm_device(struct vm *vm)
+{
+	struct kvm_create_device d = { .type = KVM_DEV_TYPE_VFIO };
+
+	return ioctl(vm->fd, KVM_CREATE_DEVICE, &d) ? -1 : (int)d.fd;
+}
+
+static int tell_kvm(struct vm *vm, const struct vfio *v, const struct vfio_group *g, uint64_t what)
+{
+	int32_t fd = g->fd;
+	struct kvm_device_attr attr = {
+		.group = KVM_DEV_VFIO_GROUP, .attr = what, .addr = (uintptr_t)&fd,
+	};
+
+	if (v->kvm_fd < 0 || !ioctl(v->kvm_fd, KVM_SET_DEVICE_ATTR, &attr))
+		return 0;
+	return vm_error(vm, -errno, "KVM does not take IOMMU group %u: %s", g->id, strerror(errno));
+}
+
 static int container_new(struct vm *vm, struct vfio **out)
 {
 	struct vfio *v = calloc(1, sizeof(*v));
@@ -145,6 +169,7 @@ static int container_new(struct vm *vm, struct vfio **out)
 		free(v);
 		return ret;
 	}
+	v->kvm_fd = kvm_device(vm);
 	*out = v;
 	return 0;
 }
@@ -164,6 +189,8 @@ static void container_free(struct vm *vm)
 {
 	if (!vm->vfio || vm->vfio->groups)
 		return;
+	if (vm->vfio->kvm_fd >= 0)
+		close(vm->vfio->kvm_fd);
 	close(vm->vfio->fd);
 	free(vm->vfio);
 	vm->vfio = NULL;
@@ -205,6 +232,8 @@ static int group_new(struct vm *vm, struct vfio *v, const struct vfio_dev *dev, 
 			       errno == EPERM ? "; are interrupts remapped? `vmplat iommu show`" : "");
 	if (!ret && !v->groups)
 		ret = container_set(vm, v);
+	if (!ret)
+		ret = tell_kvm(vm, v, g, KVM_DEV_VFIO_GROUP_ADD);
 	if (ret) {
 		if (g->fd >= 0)
 			close(g->fd);
@@ -246,6 +275,7 @@ static void group_put(struct vm *vm, struct vfio_group *g)
 	while (*p != g)
 		p = &(*p)->next;
 	*p = g->next;
+	tell_kvm(vm, vm->vfio, g, KVM_DEV_VFIO_GROUP_DEL);
 	close(g->fd);
 	free(g);
 	container_free(vm);
