@@ -73,9 +73,9 @@ static inline void vmplat_generic_fillattr(struct vmplat_idmap *idmap,
 
 /* ->create() was told of O_EXCL before 7.3; what it makes is new in any case. */
 #ifdef VMPLAT_HAVE_CREATE_EXCL
-#define vmplat_create_excl	, bool excl
+#define VMPLAT_CREATE_MODE	umode_t mode, bool excl
 #else
-#define vmplat_create_excl
+#define VMPLAT_CREATE_MODE	umode_t mode
 #endif
 
 /* Pages became folios (6.10), and their own function went (7.3). */

@@ -68,7 +68,7 @@ static int make(struct inode *dir, struct dentry *dentry, umode_t mode)
 }
 
 static int dir_create(struct vmplat_idmap *idmap, struct inode *dir,
-		      struct dentry *dentry, umode_t mode vmplat_create_excl)
+		      struct dentry *dentry, VMPLAT_CREATE_MODE)
 {
 	return make(dir, dentry, mode | S_IFREG);
 }
