@@ -62,7 +62,20 @@ struct vmplat_group {
 	bool fresh;
 };
 
+/**
+ * struct vmplat_group_claim - a group that is kept for a while, from everybody
+ * @link: of all claims; vmplat_groups_lock
+ * @group: which, with a reference; NULL: none, or it went with its last function
+ */
+struct vmplat_group_claim {
+	struct list_head link;
+	struct iommu_group *group;
+};
+
 /* domain_group.c */
+int vmplat_group_claim(struct vmplat_group_claim *claim, struct pci_dev *pdev,
+		       struct iommu_group *group);
+void vmplat_group_unclaim(struct vmplat_group_claim *claim);
 int vmplat_group_attach(struct vmplat_domain *domain,
 			struct vmplat_domain_attach *arg);
 void vmplat_group_attached(struct vmplat_domain *domain,

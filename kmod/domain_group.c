@@ -16,7 +16,8 @@
  * The kernel wants a group back before its last function goes. A function that is
  * unplugged is told to the bus's notifiers, of which the IOMMU core has one in the
  * middle: ours come before it, to give the group back, and after it. In between
- * nobody may take a group, as the core might have passed it already.
+ * no group may change hands: the core might have passed it already, and on 6.1 it takes
+ * a function from its domain without the group's lock.
  *
  * vmplat_groups_lock is held wherever a group changes hands or state; then the
  * domain's lock. Device locks are outside of both: that of a PF is held when its
@@ -25,12 +26,43 @@
 #include <linux/capability.h>
 #include <linux/pci.h>
 #include <linux/slab.h>
+#include <linux/wait.h>
 
 #include "domain.h"
 
 static DEFINE_MUTEX(vmplat_groups_lock);
 static LIST_HEAD(groups);		/* vmplat_groups_lock */
+static LIST_HEAD(claims);		/* vmplat_groups_lock */
 static unsigned int nr_leaving;		/* functions between the two notifiers; as above */
+static DECLARE_WAIT_QUEUE_HEAD(left);	/* nr_leaving is 0 */
+
+/*
+ * vmplat_groups_lock, with no function on its way out. Who is between the notifiers
+ * needs nothing that a caller has.
+ */
+static void lock_groups(void)
+{
+	for (;;) {
+		mutex_lock(&vmplat_groups_lock);
+		if (!nr_leaving)
+			return;
+		mutex_unlock(&vmplat_groups_lock);
+		wait_event(left, !READ_ONCE(nr_leaving));
+	}
+}
+
+static int lock_groups_interruptible(void)
+{
+	for (;;) {
+		if (mutex_lock_interruptible(&vmplat_groups_lock))
+			return -EINTR;
+		if (!nr_leaving)
+			return 0;
+		mutex_unlock(&vmplat_groups_lock);
+		if (wait_event_interruptible(left, !READ_ONCE(nr_leaving)))
+			return -EINTR;
+	}
+}
 
 /* ---- functions ---------------------------------------------------------------- */
 
@@ -125,6 +157,16 @@ static int silence(struct device *dev, void *unused)
 	if (dev_is_pci(dev))
 		pci_clear_master(to_pci_dev(dev));
 	return 0;
+}
+
+/* Is it still one of the group? Asked with no function on its way out, so that it stays. */
+static bool is_member(struct pci_dev *pdev, const struct iommu_group *group)
+{
+	struct iommu_group *now = iommu_group_get(&pdev->dev);
+
+	lockdep_assert_held(&vmplat_groups_lock);
+	iommu_group_put(now);
+	return now == group;
 }
 
 /* ---- taking and giving back ----------------------------------------------------- */
@@ -338,8 +380,8 @@ static int attach_group(struct vmplat_domain *domain, struct pci_dev *pdev,
 	bool taken = g;
 	int err = 0;
 
-	if (nr_leaving)
-		return -EAGAIN;
+	if (!is_member(pdev, group))
+		return -ENODEV;
 	if (g && g->domain != domain)
 		return -EBUSY;
 	if (g && (g->attached || quarantine))
@@ -381,8 +423,8 @@ int vmplat_group_attach(struct vmplat_domain *domain,
 	}
 	arg->out_group = iommu_group_id(group);
 	arg->out_nr_devices = count_devices(group);
-	err = -EINTR;
-	if (mutex_lock_interruptible(&vmplat_groups_lock))
+	err = lock_groups_interruptible();
+	if (err)
 		goto put_group;
 	err = attach_group(domain, pdev, group, arg);
 	mutex_unlock(&vmplat_groups_lock);
@@ -406,7 +448,7 @@ void vmplat_group_attached(struct vmplat_domain *domain,
 {
 	struct vmplat_group *g;
 
-	mutex_lock(&vmplat_groups_lock);
+	lock_groups();
 	list_for_each_entry(g, &domain->groups, link)
 		if (iommu_group_id(g->group) == arg->out_group)
 			break;
@@ -455,8 +497,8 @@ int vmplat_group_detach(struct vmplat_domain *domain, u64 function, bool release
 	group = iommu_group_get(&pdev->dev);
 	if (!group)
 		goto put_function;
-	err = -EINTR;
-	if (mutex_lock_interruptible(&vmplat_groups_lock))
+	err = lock_groups_interruptible();
+	if (err)
 		goto put_group;
 	err = detach_group(domain, group, release);
 	mutex_unlock(&vmplat_groups_lock);
@@ -472,7 +514,7 @@ void vmplat_groups_release(struct vmplat_domain *domain)
 {
 	struct vmplat_group *g, *next;
 
-	mutex_lock(&vmplat_groups_lock);
+	lock_groups();
 	list_for_each_entry_safe(g, next, &domain->groups, link) {
 		iommu_group_for_each_dev(g->group, NULL, silence);
 		give_back(g);
@@ -543,23 +585,92 @@ u32 vmplat_group_regions(struct vmplat_domain *domain,
 	return nr;
 }
 
+/* ---- claims --------------------------------------------------------------------------- */
+
+/**
+ * vmplat_group_claim - keep a group from VFIO, and from domains
+ * @claim: what will stand for it
+ * @pdev: a function of the group
+ * @group: the group
+ *
+ * Return: 0; -ENODEV: the function is gone; or what iommu_group_claim_dma_owner()
+ * says. After an error @claim is as before.
+ */
+int vmplat_group_claim(struct vmplat_group_claim *claim, struct pci_dev *pdev,
+		       struct iommu_group *group)
+{
+	int err;
+
+	lock_groups();
+	err = -ENODEV;
+	if (is_member(pdev, group))
+		err = iommu_group_claim_dma_owner(group, claim);
+	if (!err) {
+		claim->group = iommu_group_ref_get(group);
+		list_add_tail(&claim->link, &claims);
+	}
+	mutex_unlock(&vmplat_groups_lock);
+	return err;
+}
+
+static void give_up(struct vmplat_group_claim *claim)
+{
+	lockdep_assert_held(&vmplat_groups_lock);
+	iommu_group_release_dma_owner(claim->group);
+	iommu_group_put(claim->group);
+	claim->group = NULL;
+	list_del(&claim->link);
+}
+
+/* vmplat_group_unclaim - end of a claim; it may be over because the group is gone */
+void vmplat_group_unclaim(struct vmplat_group_claim *claim)
+{
+	lock_groups();
+	if (claim->group)
+		give_up(claim);
+	mutex_unlock(&vmplat_groups_lock);
+}
+
+static struct vmplat_group_claim *find_claim(const struct iommu_group *group)
+{
+	struct vmplat_group_claim *claim;
+
+	lockdep_assert_held(&vmplat_groups_lock);
+	list_for_each_entry(claim, &claims, link)
+		if (claim->group == group)
+			return claim;
+	return NULL;
+}
+
 /* ---- functions that go --------------------------------------------------------------- */
 
-/* The last function of a group we have? */
-static void leave(struct device *dev)
+/* Give the group back if this is its last function. */
+static void give_back_last(struct iommu_group *group)
 {
-	struct iommu_group *group = iommu_group_get(dev);
-	struct vmplat_domain *domain;
-	struct vmplat_group *g;
+	struct vmplat_group *g = find_group(group);
+	struct vmplat_group_claim *claim = find_claim(group);
 
-	mutex_lock(&vmplat_groups_lock);
-	nr_leaving++;
-	g = group ? find_group(group) : NULL;
-	if (g && count_devices(group) == 1) {
-		domain = g->domain;
+	if ((!g && !claim) || count_devices(group) != 1)
+		return;
+	if (claim)
+		give_up(claim);
+	if (g) {
+		struct vmplat_domain *domain = g->domain;
+
 		give_back(g);
 		tell(domain, VMPLAT_ACTION_DETACH);
 	}
+}
+
+static void leave(struct device *dev)
+{
+	struct iommu_group *group = iommu_group_get(dev);
+
+	/* One at a time: of two of a group the second is the last. */
+	lock_groups();
+	nr_leaving++;
+	if (group)
+		give_back_last(group);
 	mutex_unlock(&vmplat_groups_lock);
 	iommu_group_put(group);
 }
@@ -580,6 +691,7 @@ static int after_iommu(struct notifier_block *nb, unsigned long what, void *dev)
 	if (nr_leaving)
 		nr_leaving--;
 	mutex_unlock(&vmplat_groups_lock);
+	wake_up_all(&left);
 	return NOTIFY_DONE;
 }
 

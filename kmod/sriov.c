@@ -26,6 +26,7 @@
 #include <linux/slab.h>
 #include <linux/timekeeping.h>
 
+#include "domain.h"
 #include "pci_use.h"
 #include "vmplat.h"
 
@@ -348,7 +349,7 @@ static int attach_all(const struct vf_set *set, struct blocker *b)
  * IOMMU group is claimed, and vmplat_vfio, if it is that, opens nothing.
  */
 struct claim {
-	struct iommu_group *group;	/* NULL: none, or claimed for an earlier VF */
+	struct vmplat_group_claim group;	/* none if an earlier VF's is the same */
 	struct vmplat_pci_use *use;
 };
 
@@ -362,25 +363,23 @@ static bool has_group(const struct claims *c, const struct iommu_group *group)
 	unsigned int i;
 
 	for (i = 0; i < c->nr; i++)
-		if (c->vfs[i].group == group)
+		if (READ_ONCE(c->vfs[i].group.group) == group)
 			return true;
 	return false;
 }
 
 /* Takes over the reference to @group. */
 static int claim_group(struct claims *c, struct claim *vf,
-		       struct iommu_group *group)
+		       struct pci_dev *pdev, struct iommu_group *group)
 {
 	int err = 0;
 
 	if (has_group(c, group))
 		goto put_group;
-	err = iommu_group_claim_dma_owner(group, c);
-	if (!err) {
-		vf->group = group;
-		return 0;
-	}
-	if (iommu_group_dma_owner_claimed(group))
+	err = vmplat_group_claim(&vf->group, pdev, group);
+	if (err == -ENODEV)
+		err = 0;	/* removed by hand: nobody opens it any more */
+	else if (err && iommu_group_dma_owner_claimed(group))
 		err = -EBUSY;
 	else if (err == -EPERM || err == -EBUSY)
 		err = 0;	/* a driver of the host's has its neighbour: no VFIO */
@@ -421,7 +420,7 @@ static int claim_vf(struct claims *c, struct claim *vf, struct pci_dev *pdev)
 		return err;
 	/* A group that VFIO made up, for want of an IOMMU, has no DMA to be owned. */
 	group = pdev->dev.iommu ? iommu_group_get(&pdev->dev) : NULL;
-	return group ? claim_group(c, vf, group) : 0;
+	return group ? claim_group(c, vf, pdev, group) : 0;
 }
 
 static void drop_claims(struct claims *c)
@@ -430,10 +429,7 @@ static void drop_claims(struct claims *c)
 
 	while (c->nr--) {
 		vf = &c->vfs[c->nr];
-		if (vf->group) {
-			iommu_group_release_dma_owner(vf->group);
-			iommu_group_put(vf->group);
-		}
+		vmplat_group_unclaim(&vf->group);
 		if (vf->use)
 			vmplat_pci_unhold(vf->use);
 	}

@@ -705,8 +705,8 @@ enum vmplat_domain_why {
  * EPERM: the caller lacks CAP_SYS_ADMIN (an open domain may be passed on to who
  * lacks it), or see @out_why, as for EBUSY, EXDEV and EADDRNOTAVAIL; ENODEV: no such
  * function; ENXIO: it is behind no IOMMU; EALREADY: its group is in this state;
- * ENOSPC: the domain has VMPLAT_DOMAIN_MAX_GROUPS; EAGAIN: some function is being
- * unplugged at this moment.
+ * ENOSPC: the domain has VMPLAT_DOMAIN_MAX_GROUPS. Waits while some function is being
+ * unplugged.
  */
 struct vmplat_domain_attach {
 	__u32 size;

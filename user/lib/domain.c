@@ -121,9 +121,6 @@ static int attach_error(int rc, const char *address, const struct vmplat_domain_
 				 "show\"", address);
 	case EALREADY:
 		return lib_error(rc, "cannot attach %s: it is, already", address);
-	case EAGAIN:
-		return lib_error(rc, "cannot attach %s: a function is being unplugged; try again",
-				 address);
 	case ENOSPC:
 		return lib_error(rc, "cannot attach %s: the domain has %d groups", address,
 				 VMPLAT_DOMAIN_MAX_GROUPS);
