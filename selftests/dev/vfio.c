@@ -375,15 +375,31 @@ static void *opener(void *unused)
 	return NULL;
 }
 
-/* One opens, one holds, as fast as they can: it is never open while it is held. */
+static unsigned long load(const unsigned long *what)
+{
+	return __atomic_load_n(what, __ATOMIC_SEQ_CST);
+}
+
+/* Until the opener has done another one of these. */
+static unsigned long wait_for(const unsigned long *what)
+{
+	unsigned long before = load(what), open = 0;
+
+	while (load(what) == before && !load(&nr_wrong)) {
+		open += __atomic_load_n(&is_open, __ATOMIC_SEQ_CST);
+		sched_yield();
+	}
+	return open;
+}
+
+/* One opens as fast as it can, one holds whenever it may: it is never open while it is held. */
 static void test_race(void)
 {
 	unsigned long nr_held = 0, nr_both = 0;
 	pthread_t thread;
 
 	need(-pthread_create(&thread, NULL, opener, NULL));
-	while (nr_held < ENOUGH || __atomic_load_n(&nr_opened, __ATOMIC_SEQ_CST) < ENOUGH ||
-	       __atomic_load_n(&nr_refused, __ATOMIC_SEQ_CST) < ENOUGH) {
+	while (nr_held < ENOUGH && !load(&nr_wrong)) {
 		int fd = hold(0);
 
 		if (fd < 0) {
@@ -391,16 +407,16 @@ static void test_race(void)
 			continue;
 		}
 		nr_held++;
-		for (int i = 0; i < 20; i++) {
-			nr_both += __atomic_load_n(&is_open, __ATOMIC_SEQ_CST);
-			sched_yield();
-		}
+		nr_both += wait_for(&nr_refused);
 		close(fd);
-		usleep(1000);
+		/* half of the holds right at the end of a use */
+		if (nr_held % 2)
+			wait_for(&nr_opened);
 	}
 	__atomic_store_n(&stop, true, __ATOMIC_SEQ_CST);
 	pthread_join(thread, NULL);
 	diag("%lu times held, %lu times opened, %lu times refused", nr_held, nr_opened, nr_refused);
+	ok(nr_held >= ENOUGH && nr_opened >= ENOUGH / 2 && nr_refused >= ENOUGH, "both got their turns");
 	is_int(nr_both, 0, "never held and open");
 	is_int(nr_wrong, 0, "and refused for no other reason");
 }
