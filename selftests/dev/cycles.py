@@ -13,11 +13,10 @@ import os
 import random
 import signal
 import struct
-import subprocess
 import sys
 import time
 
-from host import PCI, done, find, link, modprobe, ok, qmp, read, run, wait
+from host import PCI, done, find, find_nvme, kill_after, link, modprobe, ok, qmp, read, run, wait
 
 SRIOV_DIR, CLAIM_DIR = "/tmp/cycles/sriov", "/tmp/cycles/claims"
 PAGE = 4096
@@ -90,20 +89,6 @@ class State:
 
 
 # ---- programs that are killed --------------------------------------------------------------
-
-
-def kill_after(seconds, *argv, text=""):
-    """Whether it was killed before it ended."""
-    p = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
-    p.stdin.write(text)
-    p.stdin.close()
-    try:
-        p.wait(seconds)
-        return False
-    except subprocess.TimeoutExpired:
-        p.kill()
-        p.wait()
-        return True
 
 
 def use_domain(dev, mem, address, told):
@@ -205,17 +190,6 @@ class Cycle:
 
     def left(self):
         return self.state().unlike(self.before)
-
-
-def find_nvme():
-    """The one that can have VFs."""
-    found = []
-
-    def there():
-        found[:] = [a for a in os.listdir(PCI) if read(PCI + a + "/sriov_totalvfs") == "4"]
-        return found and link(PCI + found[0] + "/driver")
-    wait(there)
-    return found[0]
 
 
 def main():

@@ -45,6 +45,20 @@ def wait(true):
         time.sleep(0.1)
 
 
+def kill_after(seconds, *argv, text=""):
+    """Whether it was killed before it ended."""
+    p = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
+    p.stdin.write(text)
+    p.stdin.close()
+    try:
+        p.wait(seconds)
+        return False
+    except subprocess.TimeoutExpired:
+        p.kill()
+        p.wait()
+        return True
+
+
 def modprobe(*names):
     for name in names:
         run(read("/proc/sys/kernel/modprobe"), name)
@@ -80,3 +94,14 @@ def plug():
     igb, nvme = find(0x8086, 0x10c9), find(0x1b36, 0x0010)
     wait(lambda: os.path.exists(PCI + igb + "/net") and os.path.exists("/dev/nvme0n1"))
     return igb, nvme
+
+
+def find_nvme():
+    """The disk that can have VFs, not the one without that other tests plug."""
+    found = []
+
+    def there():
+        found[:] = [a for a in os.listdir(PCI) if read(PCI + a + "/sriov_totalvfs") == "4"]
+        return found and link(PCI + found[0] + "/driver")
+    wait(there)
+    return found[0]

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 
-from host import PCI, done, find, link, modprobe, ok, qmp, read, run, same, wait, write
+from host import PCI, done, find, find_nvme, kill_after, link, modprobe, ok, qmp, read, run, same, wait, write
 from tap import skip
 
 DIR = "/tmp/sriov"
@@ -497,17 +497,7 @@ link = on
 
 
 def killed_in(seconds, text):
-    p = subprocess.Popen(["vmplat", "sriov", "apply", "--dir", DIR, "-"], stdin=subprocess.PIPE,
-                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
-    p.stdin.write(text)
-    p.stdin.close()
-    try:
-        p.wait(seconds)
-        return False
-    except subprocess.TimeoutExpired:
-        p.kill()
-        p.wait()
-        return True
+    return kill_after(seconds, "vmplat", "sriov", "apply", "--dir", DIR, "-", text=text)
 
 
 def test_killed(m, pf, other, cycles):
@@ -558,17 +548,6 @@ def test_late(m, pf, other):
     ok(p.returncode == 0, "recovered", p.stderr)
     same((m.generation(pf), len(vfs(pf))), (g, 1), "VFs that b made since are left alone")
     m.destroy(g)
-
-
-def find_nvme():
-    """Not the disk without VFs that other tests plug."""
-    found = []
-
-    def there():
-        found[:] = [a for a in os.listdir(PCI) if read(PCI + a + "/sriov_totalvfs") == "4"]
-        return found and link(PCI + found[0] + "/driver")
-    wait(there)
-    return found[0]
 
 
 def main():
