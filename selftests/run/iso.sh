@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# A disc is booted as its own menu says: Debian's installer, laid out as on its discs, up to its first question. A guest
-# of ours looks at the disc it is given. Runs in the test host.
+# A disc is booted as its own menu says: Debian's installer, laid out as on its discs, up to its first question. Another
+# has no menu, but a unified kernel image for UEFI; the guest in it looks at its disc. Runs in the test host.
 . "$(dirname "$0")/../tap.sh"
 
 top=$(cd "$(dirname "$0")/../.." && pwd)
@@ -49,19 +49,39 @@ echo "# after $((SECONDS - begin)) s"
 check "what it booted from" says "iso:/install.amd/vmlinuz" vmplat vm show i
 check "stop" vmplat vm stop i
 
-# ---- the disc as the guest's disk
+# ---- a disc for UEFI alone: in its boot image, systemd's stub with a kernel, its initrd and its arguments
 cat >"$tmp/script" <<'GUEST'
-mount -t iso9660 -o ro /dev/vdb /mnt && echo "DISC $(cat /mnt/.disk/info) ro=$(cat /sys/block/vdb/ro) $(cat /proc/cmdline)"
+mount -t iso9660 -o ro /dev/vdb /mnt && echo "DISC $(cat /mnt/info) ro=$(cat /sys/block/vdb/ro) $(cat /proc/cmdline)"
 dd if=/dev/zero of=/dev/vdb bs=2k count=1 2>/dev/null || echo REFUSED
 poweroff -f
 GUEST
 "$top/selftests/host/guest-initrd" "$tmp/initrd" --kernel 6.12 --module isofs --script "$tmp/script" || exit 1
+printf 'console=ttyS0 quiet' >"$tmp/cmdline"
+unified() {	# the addresses leave room for what comes before
+	objcopy --add-section .cmdline="$tmp/cmdline" --change-section-vma .cmdline=0x30000 \
+		--add-section .linux="$VMPLAT_GUEST_KERNEL" --change-section-vma .linux=0x2000000 \
+		--add-section .initrd="$tmp/initrd" --change-section-vma .initrd=0x8000000 \
+		/usr/lib/systemd/boot/efi/linuxx64.efi.stub "$tmp/ours.efi"
+}
+uefi_disc() {
+	local bytes
+	bytes=$(stat -c %s "$tmp/ours.efi")
+	mkdir "$tmp/uefi" && echo "a disc" >"$tmp/uefi/info"
+	truncate -s $((bytes + (8 << 20) & ~1048575)) "$tmp/uefi/efi.img"
+	mformat -i "$tmp/uefi/efi.img" -T $((bytes + (8 << 20) >> 20 << 11)) -h 64 -s 32 :: &&
+		mmd -i "$tmp/uefi/efi.img" ::/EFI ::/EFI/Linux &&
+		mcopy -i "$tmp/uefi/efi.img" "$tmp/ours.efi" ::/EFI/Linux/ &&
+		xorriso -as mkisofs -quiet -r -J -V OURS -eltorito-alt-boot -e efi.img -no-emul-boot -o "$tmp/uefi.iso" "$tmp/uefi"
+}
+check "a unified kernel image" unified
+check "is what it seems" says "cmdline *console=ttyS0 quiet" vmplat image info "$tmp/ours.efi"
+check "a disc with it in its boot image" uefi_disc
+check "its only entry" says "^1\* ours.efi" vmplat iso boot --entries "$tmp/uefi.iso"
 truncate -s 1M "$tmp/disk"
-printf '%s\n' "iso = debian.iso" "kernel = $VMPLAT_GUEST_KERNEL" "initrd = initrd" "cmdline = quiet" "append = more" \
-	"console = guest" "name = d" "[disk]" "file = disk" >"$tmp/d.conf"
-sum=$(md5sum <"$tmp/debian.iso")
-check "a guest of ours" timeout 280 vmplat run "$tmp/d.conf"
+printf '%s\n' "iso = uefi.iso" "append = more" "console = guest" "name = d" "[disk]" "file = disk" >"$tmp/d.conf"
+sum=$(md5sum <"$tmp/uefi.iso")
+check "it boots" timeout 280 vmplat run "$tmp/d.conf"
 check "has the disc behind its disks, read-only" grep -a "DISC a disc ro=1 console=ttyS0 quiet more" "$tmp/guest"
 check "cannot write to it" grep -a REFUSED "$tmp/guest"
-check "and has not" test "$sum" = "$(md5sum <"$tmp/debian.iso")"
+check "and has not" test "$sum" = "$(md5sum <"$tmp/uefi.iso")"
 done_testing
