@@ -1,7 +1,8 @@
 # Shared by the scripts of the test host; to be sourced. Sets host_dir, top_dir and cache.
 #
 # The cache holds what comes from Debian packages and what is derived from it:
-#   kernel/NAME       -> one kernel: bzImage, release, modroot (has lib/modules), kdir (for building modules)
+#   kernel/NAME       -> one kernel: bzImage, release, modroot (has lib/modules), kdir (for building modules).
+#                        The debug kernel is kernel/debug-KEY: each tree has that of its own debug.config
 #   source            -> the unpacked kernel source package
 #   initrd/           initramfs images, named by a hash of what is in them
 
@@ -39,7 +40,15 @@ locked() {
 	) 9>"$cache/lock.$name"
 }
 
-kernel_dir() { printf '%s/kernel/%s' "$cache" "$1"; }
+# What the debug kernel is made of. Two trees whose debug.config differs have two kernels, which do not get in each
+# other's way.
+debug_key() { cat "$cache/source/.version" "$host_dir/debug.config" 2>/dev/null | sha256sum | cut -c1-16; }
+
+kernel_dir() {
+	local name=$1
+	[ "$name" = debug ] && name=debug-$(debug_key || true)
+	printf '%s/kernel/%s' "$cache" "$name"
+}
 kernel_release() { cat "$(kernel_dir "$1")/release"; }
 
 # copy_modules KERNEL DIR MODULE...: uncompressed copies of the modules and of what they need; prints their names in
