@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# PCI functions of the host in a guest: edu's registers, DMA and interrupts, driven by a program in the guest; a VF, by
-# the guest's igbvf; plugged, unplugged, asked back by the host, kept by a dead guest and taken by force; refusals, and
-# what is left after kill -9. Runs in the test host, with an IOMMU.
+# PCI functions of the host in a guest: edu's registers, DMA and interrupts, driven by a program in the guest; a network
+# card with MSI-X, by the guest's e1000e; a VF, by its igbvf; two of one IOMMU group; plugged, unplugged, reset by the
+# guest, asked back by the host, kept by a dead guest and taken by force; refusals, and what is left after kill -9. Runs in
+# the test host, with an IOMMU.
 #
 # The guest is a shell that reads from its console, so that each step can wait for its end.
 top=$(cd "$(dirname "$0")/../.." && pwd)
@@ -16,34 +17,38 @@ clean_up() {
 	vmplat vm stop a 2>/dev/null
 	exec 7>&-
 	wait
-	vmplat claim release "$edu" "$vf" --any-owner 2>/dev/null
+	vmplat claim release "$edu" "$vf" "$nic" "${twins[0]}" --any-owner 2>/dev/null
 	echo 0 >"$pci/$pf/sriov_numvfs"
 }
 
-# ---- what there is: an edu behind a port, which can be reset, and a network card with VFs
+# ---- what there is: an edu behind a port, which can be reset; a network card with VFs, and one that shares its wire; and
+# two edus behind one bridge
 pci=/sys/bus/pci/devices
 qmp() { "$top/selftests/host/qmp" "$@" || true; }
 modprobe() { if [ -x /run/modprobe ]; then /run/modprobe "$@"; else command modprobe "$@"; fi; }
 driver() { [ -e "$pci/$1/driver" ] && basename "$(readlink "$pci/$1/driver")"; }
-behind() {	# VENDOR DEVICE: the first such function that is behind a port
-	local d
+behind() {	# BRIDGE VENDOR DEVICE: such functions behind such a bridge, by the number of its device
+	local d above
 	for d in "$pci"/*; do
-		case $d in */0000:00:*) continue ;; esac
-		[ "$(cat "$d/vendor")$(cat "$d/device")" = "$1$2" ] && basename "$d" && return
+		above=$(dirname "$(readlink -f "$d")")
+		[ "$(cat "$d/vendor")$(cat "$d/device")" = "$2$3" ] && grep -qs "$1" "$above/device" && basename "$d"
 	done
 }
+port=0x000c bridge=0x000e
 until_there() { local end=$((SECONDS + 120)); until "$@" | grep -q .; do [ $SECONDS -lt $end ] || return 1; sleep 0.1; done; }
-qmp device_add '{"driver": "igb", "id": "igb0", "bus": "rp1"}'
+qmp device_add '{"driver": "igb", "id": "igb0", "bus": "rp1", "netdev": "wire0"}'
+qmp device_add '{"driver": "e1000e", "id": "nic0", "bus": "rp2", "netdev": "wire1"}'
 qmp device_add '{"driver": "edu", "id": "edu1", "bus": "rp3"}'
-until_there behind 0x8086 0x10c9 && until_there behind 0x1234 0x11e8 || exit 1
-pf=$(behind 0x8086 0x10c9) edu=$(behind 0x1234 0x11e8)
+until_there behind $port 0x8086 0x10c9 && until_there behind $port 0x8086 0x10d3 && until_there behind $port 0x1234 0x11e8 || exit 1
+pf=$(behind $port 0x8086 0x10c9) nic=$(behind $port 0x8086 0x10d3) edu=$(behind $port 0x1234 0x11e8)
+mapfile -t twins < <(behind $bridge 0x1234 0x11e8)
 modprobe igb
 modprobe vfio-pci
 until_there driver "$pf"
 echo 0 >"$pci/$pf/sriov_drivers_autoprobe"
 echo 2 >"$pci/$pf/sriov_numvfs"
 vf=$(basename "$(readlink "$pci/$pf/virtfn1")")
-echo "# edu $edu, PF $pf, VF 1 $vf"
+echo "# edu $edu, PF $pf, VF 1 $vf, card $nic, twins ${twins[*]}"
 
 cat >"$tmp/script" <<'GUEST'
 stty -echo
@@ -51,7 +56,7 @@ echo READY
 while read -r line; do eval "$line"; done
 GUEST
 "$top/selftests/host/guest-initrd" "$tmp/initrd" --kernel "${VMPLAT_KERNEL/debug/6.12}" --script "$tmp/script" \
-	--module igbvf --module uio_pci_generic --add "$top/build/selftests/run/edu:/bin/edu" || exit 1
+	--module igbvf --module e1000e --module uio_pci_generic --add "$top/build/selftests/run/edu:/bin/edu" || exit 1
 look() { vmplat run -k "$VMPLAT_GUEST_KERNEL" --check --device "$@"; }
 locked() { awk '/VmLck/ { print $2 }' "/proc/$(pgrep -f 'name a ')/status"; }
 
@@ -97,11 +102,42 @@ vf_up='until [ -e /sys/bus/pci/drivers/igbvf/0000* ]; do sleep 0.1; done'
 check "its igbvf drives it" in_guest a "$vf_up; ls /sys/bus/pci/drivers/igbvf | grep 0000"
 check "which the list shows" says "vf *pci *present *up" vmplat vm device list a
 check "its vectors are there" in_guest a 'ip link set eth0 up; grep eth0 /proc/interrupts'
+# as its kernel would, but without putting back what a reset loses; the PCIe capability is at 0xa0
+flr='cd /sys/bus/pci/devices/$(ls /sys/bus/pci/drivers/igbvf | grep 0000); echo ${PWD##*/} >driver/unbind; echo 1 >enable;
+	regs() { od -An -tx2 -j4 -N2 config; }; before=$(regs); cat reset_method;
+	printf "\\200" | dd of=config bs=1 seek=$((0xa9)) conv=notrunc 2>/dev/null; echo "command $before, then $(regs)"'
+check "the guest resets it" says "command *0.*[1-9a-f].*, then *0000" in_guest a "$flr"
+check "its igbvf drives it again" in_guest a 'echo 1 >reset && echo ${PWD##*/} >/sys/bus/pci/drivers/igbvf/bind && cat net/*/address'
 echo "$vf" >"$pci/$vf/driver/unbind" &
 wants=$!
 check "the host wants it back" wait $wants
 check "the guest has given it up" not says "^vf" vmplat vm device list a
 check "and nothing else happened to it" in_guest a "ls /sys/bus/pci/devices | wc -l | grep -x 2"
+
+# ---- MSI-X: a card on the same wire as the host's
+check "claim a card" vmplat claim add "$nic"
+check "the guest takes it" vmplat vm device add a pci host="$nic",id=nic --timeout 250
+wire=$(basename "$pci/$pf"/net/*)
+ip addr add 10.9.0.1/24 dev "$wire" && ip link set "$wire" up
+card='until d=$(ls -d /sys/bus/pci/drivers/e1000e/0000*/net/*); do sleep 0.1; done 2>/dev/null;
+	n=${d##*/}; ip addr add 10.9.0.2/24 dev $n; ip link set $n up'
+check "its e1000e drives it" in_guest a "$card"
+check "the guest reaches the host through it" in_guest a 'for i in $(seq 30); do ping -q -c 1 -W 5 10.9.0.1 && break; done'
+count='grep MSIX.*eth0 /proc/interrupts; grep MSIX.*eth0 /proc/interrupts | awk "{ n += \$2 + \$3 > 0 } END { print n, NR }"'
+check "each of its vectors came" says "^3 3$" in_guest a "$count"
+check "and goes" vmplat vm device remove a nic --timeout 250
+
+# ---- two of one IOMMU group, which the bridge above them is in
+check "they are claimed together" vmplat claim add "${twins[0]}"
+check "the guest takes one" vmplat vm device add a pci host="${twins[0]}",id=twin0 --timeout 250
+check "nobody else the other" says "is in use" not look "${twins[1]}"
+check "but the same guest" vmplat vm device add a pci host="${twins[1]}",id=twin1 --timeout 250
+check "it drives one" in_guest a edu
+check "the first goes" vmplat vm device remove a twin0 --timeout 250
+check "and the other" in_guest a edu
+check "which goes, too" vmplat vm device remove a twin1 --timeout 250
+check "nothing is locked for them" test "$(locked)" = 0
+check "release them" vmplat claim release "${twins[0]}"
 
 # ---- the dead give nothing
 check "add the first again" vmplat vm device add a pci host="$edu",owner=ops,id=edu --timeout 250
