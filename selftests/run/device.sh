@@ -123,7 +123,7 @@ card='until d=$(ls -d /sys/bus/pci/drivers/e1000e/0000*/net/*); do sleep 0.1; do
 	n=${d##*/}; ip addr add 10.9.0.2/24 dev $n; ip link set $n up'
 check "its e1000e drives it" in_guest a "$card"
 check "the guest reaches the host through it" in_guest a 'for i in $(seq 30); do ping -q -c 1 -W 5 10.9.0.1 && break; done'
-count='grep MSIX.*eth0 /proc/interrupts; grep MSIX.*eth0 /proc/interrupts | awk "{ n += \$2 + \$3 > 0 } END { print n, NR }"'
+count='grep PCI-MSI.*eth0 /proc/interrupts; grep PCI-MSI.*eth0 /proc/interrupts | awk "{ n += \$2 + \$3 > 0 } END { print n, NR }"'
 check "each of its vectors came" says "^3 3$" in_guest a "$count"
 check "and goes" vmplat vm device remove a nic --timeout 250
 
@@ -159,7 +159,7 @@ check "stop" vmplat vm stop a
 
 # ---- a runner that is killed keeps nothing
 check "a VM that waits" vmplat run --name b --detach --paused --console none --kernel "$VMPLAT_GUEST_KERNEL" \
-	--memory 64M --device "$edu,owner=ops"
+	--memory 96M --device "$edu,owner=ops"
 check "it has it" says "is open in process" not look "$edu,owner=ops"
 pid=$(vmplat vm show b --json | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')
 check "kill -9" kill -9 "$pid"
