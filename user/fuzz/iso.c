@@ -137,14 +137,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t len)
 	struct vmplat_iso *iso;
 	unsigned int nr = 0;
 	size_t bytes;
+	int disc;
 
 	if (!len)
 		return 0;
 	bytes = patch(&discs[in[0] % NR_DISCS], in + 1, len - 1);
 	if (ftruncate(fd, bytes) || pwrite(fd, work, bytes, 0) != (ssize_t)bytes)
 		abort();
-	if (vmplat_iso_open(&iso, dup(fd)))
+	disc = dup(fd);
+	if (vmplat_iso_open(&iso, disc)) {
+		close(disc);	/* is taken over on success only */
 		return 0;
+	}
 	for (unsigned int i = 0; vmplat_iso_volume(iso, i, &v) == 1; i++)
 		;
 	for (int t = 1; t < VMPLAT_ISO_NR_TREES; t++) {
