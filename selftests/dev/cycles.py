@@ -196,9 +196,14 @@ def killed():
     return sum(n for what, n in counts.items() if what in ("apply killed", "add killed", "release killed", "destroy killed"))
 
 
+def seen():
+    """Whether something was killed, and a device attached to mapped memory."""
+    return killed() and counts["mapped"] and counts["attached"]
+
+
 def enough(nr, cycles):
-    """Chance decides what a cycle does: a few more until each kind of kill has been seen."""
-    return nr >= cycles and killed() and counts["attached"] or nr >= 20 * cycles
+    """Chance decides what a cycle does: a few more until all of it was seen."""
+    return nr >= cycles and seen() or nr >= 20 * cycles
 
 
 def main():
