@@ -62,7 +62,11 @@ check "pause" vmplat vm pause a
 check "is paused" says paused vmplat vm list
 check "pause twice" says "it is paused" vmplat vm pause a
 check "stands still" stands "$tmp/a"
+check "what its CPUs do" says '^vCPU 1 .* in [a-z]* mode, interrupts' vmplat vm cpus a
+at_rest() { vmplat vm cpus a | grep -v timer; }
+check "nothing, while it is paused" test "$(at_rest)" = "$(at_rest)"
 check "resume" vmplat vm resume a
+check "what they do while it works" says '"in_service"' vmplat vm cpus a --json
 check "goes on" moves "$tmp/a"
 check "events: paused and resumed" tells a "starting running paused running"
 

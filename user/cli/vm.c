@@ -10,6 +10,7 @@
 
 #include "cli.h"
 #include "run/client.h"
+#include "run/cpus.h"
 #include "run/life.h"
 
 static const char intro[] =
@@ -329,16 +330,28 @@ static void wait_gone(struct vm_client *c)
 		json_object_put(msg);
 }
 
+/* every vCPU, a paragraph each */
+static void show_cpus(struct json_object *reply)
+{
+	struct json_object *list = json_object_object_get(reply, "cpus");
+
+	for (size_t i = 0; i < json_object_array_length(list); i++)
+		cpus_print(stdout, json_object_array_get_idx(list, i), "\n");
+}
+
 struct verb {
 	const char *name;
 	enum vm_command cmd;
 	const char *help;
+	void (*show)(struct json_object *reply);
 	bool wait;
 };
 
 static const struct verb verbs[] = {
 	{ "show", VM_CMD_STATUS,
-	  "usage: vmplat vm show [NAME] [--json]\n\nWhat the VM is made of, and its state. Of one that nobody runs: what became of it, its\nlatest snapshot, and the states it went through.\n" },
+	  "usage: vmplat vm show [NAME] [--json]\n\nWhat the VM is made of, and its state. Of one that nobody runs: what became of it, its\nlatest snapshot, and the states it went through.\n", show_one },
+	{ "cpus", VM_CMD_CPUS,
+	  "usage: vmplat vm cpus [NAME] [--json]\n\nWhat each vCPU is doing: registers, the code it is at, and which interrupts its local\nAPIC has in service and waiting. For a guest that does not go on: look twice. It goes\non where it was.\n", show_cpus },
 	{ "pause", VM_CMD_PAUSE,
 	  "usage: vmplat vm pause [NAME]\n\nHalt CPUs and devices; the guest does not see the time pass.\n" },
 	{ "resume", VM_CMD_RESUME,
@@ -346,7 +359,7 @@ static const struct verb verbs[] = {
 	{ "reset", VM_CMD_RESET,
 	  "usage: vmplat vm reset [NAME]\n\nAs the reset button: boots the kernel again. What the guest did not write to its\ndisks is lost.\n" },
 	{ "stop", VM_CMD_STOP,
-	  "usage: vmplat vm stop [NAME] [--guest]\n\nEnd the VM at once, as pulling the plug does. With --guest press its power\nbutton instead and let it shut down.\n", true },
+	  "usage: vmplat vm stop [NAME] [--guest]\n\nEnd the VM at once, as pulling the plug does. With --guest press its power\nbutton instead and let it shut down.\n", .wait = true },
 };
 
 static int show(const char *name, struct json_object **reply)
@@ -406,14 +419,14 @@ static int run_verb(const struct verb *v, int argc, char **argv)
 	ret = find(name, argc, argv, &o);
 	if (ret)
 		return ret;
-	ret = !strcmp(v->name, "show") ? show(o.name, &reply)
+	ret = v->cmd == VM_CMD_STATUS ? show(o.name, &reply)
 				       : tell(v, o.name, guest ? VM_CMD_POWERDOWN : v->cmd, &reply);
 	if (ret)
 		return ret;
 	if (json)
 		return cli_json(reply);
-	if (!strcmp(v->name, "show"))
-		show_one(reply);
+	if (v->show)
+		v->show(reply);
 	json_object_put(reply);
 	return CLI_OK;
 }
@@ -435,6 +448,7 @@ int cmd_vm_forget(int argc, char **argv);	/* start.c */
 static const struct cli_command table[] = {
 	{ "list",	"every VM and its state",			vm_list },
 	{ "show",	"one VM in detail",				by_name },
+	{ "cpus",	"what its CPUs are doing",			by_name },
 	{ "pause",	"halt it",					by_name },
 	{ "resume",	"let it go on",					by_name },
 	{ "reset",	"boot it again",				by_name },

@@ -68,7 +68,7 @@ _vmplat() {
 		[ "${path[2]}" = add ] && [ ${#path[@]} = 4 ] && words="blk net memory pci" &&
 			mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur") && return
 		;;
-	"vm show" | "vm pause" | "vm resume" | "vm reset" | "vm stop" | "vm snapshot" | "vm start" | "vm forget")
+	"vm show" | "vm cpus" | "vm pause" | "vm resume" | "vm reset" | "vm stop" | "vm snapshot" | "vm start" | "vm forget")
 		words=$("$cmd" vm list 2>/dev/null | sed -n '2,$s/^\([[:alnum:]._-]*\)  *[a-z].*/\1/p')
 		[ ${#path[@]} -lt 3 ] && _vmplat_reply "$words"
 		return

@@ -18,6 +18,7 @@
 
 #include "board.h"
 #include "client.h"
+#include "cpus.h"
 #include "devices.h"
 #include "line.h"
 #include "record.h"
@@ -190,18 +191,20 @@ static int do_snapshot_abort(struct request *r)
 	return do_snapshot_end(r, false);
 }
 
-static void dump(struct vm *vm, bool running)
+static struct json_object *look_at_cpus(struct vm *vm, bool running)
 {
+	struct json_object *list = json_object_new_array();
+
 	if (running)
-		vm_halt(vm);
+		vm_park(vm);
 	for (unsigned int i = 0; i < vm->nr_vcpus; i++)
-		arch_vcpu_dump(&vm->vcpus[i]);
+		json_object_array_add(list, arch_vcpu_look(&vm->vcpus[i]));
 	if (running)
-		vm_unhalt(vm);
+		vm_unpark(vm);
+	return list;
 }
 
-/* for the developer: every vCPU's registers, on the VM's standard error */
-static int do_dump(struct request *r)
+static int do_cpus(struct request *r)
 {
 	struct vm *vm = r->control->vm;
 	int ret;
@@ -211,9 +214,10 @@ static int do_dump(struct request *r)
 		return -EOPNOTSUPP;
 	}
 	pthread_mutex_lock(&vm->op);
-	ret = vm_admit(vm, VM_CMD_DUMP);
+	ret = vm_admit(vm, VM_CMD_CPUS);
 	if (!ret)
-		dump(vm, vm_status(vm) == VM_RUNNING);
+		json_object_object_add(r->reply, "cpus",
+				       look_at_cpus(vm, vm_status(vm) == VM_RUNNING));
 	pthread_mutex_unlock(&vm->op);
 	if (ret)
 		vm_last_error(vm, r->why, sizeof(r->why));
@@ -254,7 +258,7 @@ static int (*const commands[VM_NR_COMMANDS])(struct request *r) = {
 	[VM_CMD_RESET] = do_reset,
 	[VM_CMD_STOP] = do_stop,
 	[VM_CMD_POWERDOWN] = do_powerdown,
-	[VM_CMD_DUMP] = do_dump,
+	[VM_CMD_CPUS] = do_cpus,
 	[VM_CMD_SNAPSHOT] = do_snapshot,
 	[VM_CMD_SNAPSHOT_COMMIT] = do_snapshot_commit,
 	[VM_CMD_SNAPSHOT_ABORT] = do_snapshot_abort,

@@ -99,7 +99,7 @@ static const struct command {
 [VM_CMD_POWERDOWN] = { "powerdown",
 	{ NO,			WAIT,		WAIT,		DO,			DO,
 	  WAIT,			NO,		NO_BUT(""),	NO_BUT("") } },
-[VM_CMD_DUMP] = { "dump",
+[VM_CMD_CPUS] = { "cpus",
 	{ NO,			WAIT,		WAIT,		DO,			DO,
 	  WAIT,			NO,		NO,		NO } },
 [VM_CMD_SNAPSHOT] = { "snapshot",

@@ -9,6 +9,7 @@
  * comes too early for KVM_RUN is made good by immediate_exit.
  */
 #include <errno.h>
+#include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #include <vmplat_map.h>
 #include <vmplat_thread.h>
 
+#include "cpus.h"
 #include "vm_priv.h"
 
 static void kick_handler(int sig)
@@ -106,11 +108,18 @@ static void handle_mmio(struct vcpu *vcpu)
 	}
 }
 
+/* What it was doing goes to standard error, which may be a raw terminal. */
 static void fail(struct vcpu *vcpu, const char *what, uint64_t detail)
 {
+	struct json_object *cpu = arch_vcpu_look(vcpu);
+	char why[512];
+
 	vm_error(vcpu->vm, -EIO, "vCPU %u: %s (0x%llx)", vcpu->index, what,
 		 (unsigned long long)detail);
-	arch_vcpu_dump(vcpu);
+	fprintf(stderr, "\r\nvmplat: %s: %s\r\n", vcpu->vm->cfg.name,
+		vm_last_error(vcpu->vm, why, sizeof(why)));
+	cpus_print(stderr, cpu, "\r\n");
+	json_object_put(cpu);
 	vm_request(vcpu->vm, VM_REQ_FAIL);
 }
 

@@ -431,7 +431,7 @@ static void kick_all(struct vm *vm)
 	}
 }
 
-static void park_all(struct vm *vm)
+void vm_park(struct vm *vm)
 {
 	unsigned int started = 0;
 
@@ -445,7 +445,7 @@ static void park_all(struct vm *vm)
 	pthread_mutex_unlock(&vm->run_lock);
 }
 
-static void unpark_all(struct vm *vm)
+void vm_unpark(struct vm *vm)
 {
 	pthread_mutex_lock(&vm->run_lock);
 	vm->pause_wanted = false;
@@ -462,7 +462,7 @@ void vm_halt(struct vm *vm)
 		qemu_halt(vm);
 		return;
 	}
-	park_all(vm);
+	vm_park(vm);
 	devices_quiesce(vm);
 }
 
@@ -473,7 +473,7 @@ void vm_unhalt(struct vm *vm)
 		return;
 	}
 	devices_resume(vm);
-	unpark_all(vm);
+	vm_unpark(vm);
 }
 
 int vm_start(struct vm *vm, bool paused)

@@ -149,6 +149,9 @@ void vm_input(struct vm *vm, const uint8_t *p, size_t n);
 void vm_on_input_room(struct vm *vm, void (*fn)(void *ctx), void *ctx);
 
 /* Under the operation lock: park all vCPUs, quiesce devices; and back. */
+/* vCPUs alone, devices go on; KVM's only */
+void vm_park(struct vm *vm);
+void vm_unpark(struct vm *vm);
 void vm_halt(struct vm *vm);
 void vm_unhalt(struct vm *vm);
 /*
@@ -236,7 +239,6 @@ void arch_vcpu_exit(struct vcpu *vcpu);
 struct boot_info;
 /* registers and page tables for a 64-bit kernel entry */
 int arch_vcpu_boot(struct vcpu *vcpu, const struct boot_info *info);
-void arch_vcpu_dump(struct vcpu *vcpu);
 /* VM-wide state around the vCPUs' own */
 int arch_vm_save(struct vm *vm, struct state_writer *w);
 int arch_vm_load(struct vm *vm, struct state_reader *r, uint32_t version);

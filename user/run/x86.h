@@ -10,9 +10,11 @@
 #define X86_CR4_LA57		(1ULL << 12)
 #define X86_EFER_LME		(1ULL << 8)
 #define X86_EFER_LMA		(1ULL << 10)
+#define X86_RFLAGS_IF		(1ULL << 9)
 
 #define MSR_TSC			0x10
 #define MSR_MISC_ENABLE		0x1a0
 #define MSR_MTRR_DEF_TYPE	0x2ff
+#define MSR_TSC_DEADLINE	0x6e0
 
 #endif

@@ -26,6 +26,7 @@
 #include "fake_qemu.h"
 #include "run/client.h"
 #include "run/control.h"
+#include "run/cpus.h"
 #include "run/life.h"
 #include "run/record.h"
 #include "run/serve.h"
@@ -48,7 +49,7 @@ static const struct { enum vm_command cmd; const char *answers; } expected[] = {
 	{ VM_CMD_RESET,		  "-~~++~---" },
 	{ VM_CMD_STOP,		  "-++++~+--" },
 	{ VM_CMD_POWERDOWN,	  "-~~++~---" },
-	{ VM_CMD_DUMP,		  "-~~++~---" },
+	{ VM_CMD_CPUS,		  "-~~++~---" },
 	{ VM_CMD_SNAPSHOT,	  "-~~++~---" },
 	{ VM_CMD_SNAPSHOT_COMMIT, "-++++~+--" },
 	{ VM_CMD_SNAPSHOT_ABORT,  "-++++~+--" },
@@ -273,7 +274,7 @@ static bool has_reply(struct vm_client *c)
 static int outcome(enum vm_command cmd)
 {
 	switch (cmd) {
-	case VM_CMD_DUMP:
+	case VM_CMD_CPUS:
 	case VM_CMD_SNAPSHOT:
 	case VM_CMD_DEVICE_ADD:
 	case VM_CMD_DEVICE_REMOVE:
@@ -847,7 +848,8 @@ TEST(records)
 
 /*
  * guest_idle waits for ever. guest_clock prints kvmclock in ns and the TSC, a line each, as
- * 16 hexadecimal digits.
+ * 16 hexadecimal digits. guest_served takes interrupt 0x62, sends itself 0x41 from its
+ * handler, and waits there for ever, with interrupts off.
  */
 asm(".pushsection .rodata\n"
     "guest_idle:\n"
@@ -905,9 +907,32 @@ asm(".pushsection .rodata\n"
     "	dec %esi\n"
     "	jnz 6b\n"
     "	ret\n"
+    "guest_served:\n"
+    "	mov $0x200000, %esp\n"
+    "	mov $0x202620, %edi\n"			/* gate 0x62 of the IDT at 0x202000 */
+    "	lea 8f(%rip), %eax\n"
+    "	movzwl %ax, %edx\n"
+    "	or $0x100000, %edx\n"			/* selector 0x10 */
+    "	mov %edx, (%rdi)\n"
+    "	mov $0x8e00, %ax\n"			/* present, an interrupt gate */
+    "	mov %eax, 4(%rdi)\n"
+    "	movq $0, 8(%rdi)\n"
+    "	movw $0xfff, -10(%rsp)\n"
+    "	movq $0x202000, -8(%rsp)\n"
+    "	lidt -10(%rsp)\n"
+    "	mov $0xfee00000, %ebx\n"
+    "	movl $0x1ff, 0xf0(%rbx)\n"		/* on */
+    "	movl $0x44062, 0x300(%rbx)\n"		/* to itself */
+    "	sti\n"
+    "7:	hlt\n"
+    "	jmp 7b\n"
+    "8:	movl $0x44041, 0x300(%rbx)\n"
+    "	mov $0x1234567, %ecx\n"
+    "9:	hlt\n"
+    "	jmp 9b\n"
     "guest_end:\n"
     ".popsection\n");
-extern const uint8_t guest_idle[], guest_clock[], guest_end[];
+extern const uint8_t guest_idle[], guest_clock[], guest_served[], guest_end[];
 
 static void write_guest(const char *path, const uint8_t *entry)
 {
@@ -1004,7 +1029,7 @@ static void check_passed(size_t i, size_t j, uint64_t stood_ns)
 		CHECK(passed + passed / 50 + 1000000 >= least);
 }
 
-static struct vm *clock_vm(void)
+static struct vm *small_vm(void)
 {
 	struct vm_config c = config(true, "");
 	char why[600];
@@ -1047,7 +1072,7 @@ TEST(clock_after_a_pause_and_a_restore)
 		return;
 	}
 	write_guest(guest_path, guest_clock);
-	vm = clock_vm();
+	vm = small_vm();
 	REQUIRE(vm);
 	vm_begin(vm, VM_STARTING);
 	REQUIRE(!vm_boot(vm) && !vm_start(vm, false));
@@ -1069,7 +1094,7 @@ TEST(clock_after_a_pause_and_a_restore)
 	vm_save(vm, &w);
 	CHECK(!state_writer_finish(&w));
 	nr = heard.nr;
-	two = clock_vm();
+	two = small_vm();
 	REQUIRE(two);
 	memcpy(two->ram, vm->ram, 32 << 20);
 	stood = stand();
@@ -1083,6 +1108,94 @@ TEST(clock_after_a_pause_and_a_restore)
 	state_writer_free(&w);
 	vm_free(vm);
 	write_guest(guest_path, guest_idle);
+}
+
+/* ---- what a vCPU does ------------------------------------------------------------------------- */
+
+/* what it does when it has come to where it waits */
+static struct json_object *look_when_halted(struct vm *vm)
+{
+	for (;;) {
+		struct json_object *o, *v;
+
+		vm_park(vm);
+		o = arch_vcpu_look(&vm->vcpus[0]);
+		vm_unpark(vm);
+		json_object_object_get_ex(o, "registers", &v);
+		json_object_object_get_ex(v, "rcx", &v);
+		if (!strcmp(json_object_get_string(v), "0x1234567"))
+			return o;
+		json_object_put(o);
+		usleep(1000);
+	}
+}
+
+static const char *plain(struct json_object *o, const char *key)
+{
+	struct json_object *v;
+
+	return json_object_object_get_ex(o, key, &v) ?
+	       json_object_to_json_string_ext(v, JSON_C_TO_STRING_PLAIN) : "";
+}
+
+TEST(what_a_vcpu_does)
+{
+	struct json_object *cpu, *apic, *timer;
+	char *text = NULL;
+	size_t len;
+	struct vm *vm;
+	FILE *f;
+
+	if (!with_kvm) {
+		tap_skip("no KVM");
+		return;
+	}
+	write_guest(guest_path, guest_served);
+	vm = small_vm();
+	REQUIRE(vm);
+	vm_begin(vm, VM_STARTING);
+	REQUIRE(!vm_boot(vm) && !vm_start(vm, false));
+	cpu = look_when_halted(vm);
+	CHECK(!strcmp(plain(cpu, "mode"), "\"kernel\"") && !strcmp(plain(cpu, "interrupts"), "false"));
+	/* it may not have come to HLT */
+	CHECK(!strcmp(plain(cpu, "activity"), "\"halted\"") || !strcmp(plain(cpu, "activity"), "\"runs\""));
+	REQUIRE(json_object_object_get_ex(cpu, "apic", &apic) &&
+		json_object_object_get_ex(apic, "timer", &timer));
+	CHECK(!strcmp(plain(apic, "enabled"), "true"));
+	/* paravirtual kinds of KVM, which the test host is none of, end its service themselves */
+	if (with_module)
+		CHECK(!strcmp(plain(apic, "in_service"), "[98]"));
+	CHECK(!strcmp(plain(apic, "waiting"), "[65]"));
+	CHECK(!strcmp(plain(timer, "masked"), "true"));
+
+	f = open_memstream(&text, &len);
+	cpus_print(f, cpu, "\r\n");
+	fclose(f);
+	CHECK(strstr(text, "in kernel mode, interrupts off") && strstr(text, "rcx    0000000001234567"));
+	CHECK(strstr(text, "; waiting 65\r\n"));
+	free(text);
+	json_object_put(cpu);
+	vm_free(vm);
+	write_guest(guest_path, guest_idle);
+}
+
+/* A runner's answer need not have everything. */
+TEST(print_of_a_vcpu)
+{
+	struct json_object *cpu = json_tokener_parse("{\"index\":3,\"activity\":\"halted\",\"mode\":\"user\","
+		"\"nmi_pending\":true,\"injecting\":48,\"apic\":{\"in_service\":[],\"timer\":{\"vector\":236,"
+		"\"mode\":\"tsc-deadline\",\"masked\":false,\"due_ns\":-1500000}}}");
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	cpus_print(f, cpu, "\n");
+	fclose(f);
+	CHECK(strstr(text, "vCPU 3 halted, in user mode, interrupts off"));
+	CHECK(strstr(text, "  on its way in: 48\n  an NMI waits\n  APIC (off): in service none; waiting none\n"
+			   "  timer: vector 236, tsc-deadline, overdue by 1.500 ms\n"));
+	free(text);
+	json_object_put(cpu);
 }
 
 /* ---- all of them -------------------------------------------------------------------------------- */
@@ -1126,9 +1239,11 @@ int main(int argc, char **argv)
 		RUN(lives);
 		RUN(damage);
 		RUN(records);
+		RUN(print_of_a_vcpu);
 	}
 	RUN(killed_at_each_transition_under_kvm);
 	RUN(clock_after_a_pause_and_a_restore);
+	RUN(what_a_vcpu_does);
 	fake_qemu_remove();
 	unlink(guest_path);
 	snprintf(path, sizeof(path), "%s/a.lock", dir);
