@@ -66,6 +66,25 @@ void serial_free(struct serial *s)
 	free(s);
 }
 
+/* ---- the lock ---------------------------------------------------------------- */
+
+/* Takes it; is the queue full? */
+static bool lock(struct serial *s)
+{
+	pthread_mutex_lock(&s->lock);
+	return s->len == QUEUE_BYTES;
+}
+
+/* Gives it back. Whoever has input and found no room is told of it, whatever made it. */
+static void unlock(struct serial *s, bool was_full)
+{
+	bool room = was_full && s->len < QUEUE_BYTES;
+
+	pthread_mutex_unlock(&s->lock);
+	if (room && s->room_fn)
+		s->room_fn(s->room_ctx);
+}
+
 /* ---- interrupt; lock held --------------------------------------------------- */
 
 static unsigned int trigger(const struct serial *s)
@@ -205,27 +224,21 @@ static void reg_write(struct serial *s, unsigned int reg, uint8_t v)
 static uint64_t serial_read(void *opaque, uint64_t off, unsigned int len)
 {
 	struct serial *s = opaque;
-	bool was_full;
+	bool was_full = lock(s);
 	uint8_t v;
 
-	pthread_mutex_lock(&s->lock);
-	was_full = s->len == QUEUE_BYTES;
 	v = reg_read(s, (unsigned int)off & 7);
 	update(s);
-	was_full = was_full && s->len < QUEUE_BYTES;
-	pthread_mutex_unlock(&s->lock);
-	if (was_full && s->room_fn)
-		s->room_fn(s->room_ctx);
+	unlock(s, was_full);
 	return v;
 }
 
 static void serial_write(void *opaque, uint64_t off, unsigned int len, uint64_t val)
 {
 	struct serial *s = opaque;
+	bool was_full = lock(s), send;
 	uint8_t v = (uint8_t)val;
-	bool send;
 
-	pthread_mutex_lock(&s->lock);
 	send = !(off & 7) && !(s->lcr & LCR_DLAB);
 	if (send && s->mcr & MCR_LOOP) {
 		queue_put(s, &v, 1);
@@ -236,7 +249,7 @@ static void serial_write(void *opaque, uint64_t off, unsigned int len, uint64_t 
 	if (send)
 		s->ops->output(s->ctx, &v, 1);
 	update(s);
-	pthread_mutex_unlock(&s->lock);
+	unlock(s, was_full);
 }
 
 const struct bus_ops serial_bus_ops = { serial_read, serial_write };
@@ -272,13 +285,14 @@ void serial_on_room(struct serial *s, void (*fn)(void *ctx), void *ctx)
 
 void serial_reset(struct serial *s)
 {
-	pthread_mutex_lock(&s->lock);
+	bool was_full = lock(s);
+
 	s->ier = s->lcr = s->mcr = s->scr = s->dlm = s->fcr = 0;
 	s->dll = 12;		/* 9600 baud */
 	s->thre = false;
 	s->head = s->len = 0;
 	update(s);
-	pthread_mutex_unlock(&s->lock);
+	unlock(s, was_full);
 }
 
 void serial_save(struct serial *s, struct state_writer *w)
@@ -305,12 +319,13 @@ int serial_load(struct serial *s, struct state_reader *r)
 	const uint8_t *input;
 	uint32_t len;
 	uint8_t v[8];
+	bool was_full;
 
 	state_get_bytes(r, v, sizeof(v));
 	input = state_get_blob(r, &len);
 	if (r->err || len > QUEUE_BYTES)
 		return -EBADMSG;
-	pthread_mutex_lock(&s->lock);
+	was_full = lock(s);
 	s->ier = v[0] & IER_MASK;
 	s->lcr = v[1];
 	s->mcr = v[2] & 0x1f;
@@ -322,6 +337,6 @@ int serial_load(struct serial *s, struct state_reader *r)
 	s->head = s->len = 0;
 	queue_put(s, input, len);
 	update(s);
-	pthread_mutex_unlock(&s->lock);
+	unlock(s, was_full);
 	return 0;
 }

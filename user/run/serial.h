@@ -28,7 +28,7 @@ extern const struct bus_ops serial_bus_ops;
 /* room for input now, and bytes for the guest; takes what fits */
 size_t serial_input_room(struct serial *s);
 size_t serial_input(struct serial *s, const uint8_t *p, size_t n);
-/* called, on a vCPU's thread, when there is room for input again */
+/* called, on whatever thread made it, when there is room for input again */
 void serial_on_room(struct serial *s, void (*fn)(void *ctx), void *ctx);
 
 void serial_reset(struct serial *s);

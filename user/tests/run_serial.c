@@ -155,6 +155,26 @@ TEST(full_queue)
 	serial_free(s);
 }
 
+/* What empties it all at once is heard of, too: the guest's FIFO reset, the machine's. */
+TEST(emptied_queue)
+{
+	struct serial *s = fresh();
+	uint8_t all[5000] = { 0 };
+
+	serial_on_room(s, on_room, NULL);
+	room_calls = 0;
+	serial_input(s, all, sizeof(all));
+	CHECK_EQ(serial_input_room(s), 0);
+	out(s, 2, 0x03);
+	CHECK_EQ(room_calls, 1);
+	serial_input(s, all, sizeof(all));
+	serial_reset(s);
+	CHECK_EQ(room_calls, 2);
+	serial_reset(s);
+	CHECK_EQ(room_calls, 2);
+	serial_free(s);
+}
+
 TEST(state)
 {
 	struct serial *a = fresh(), *b = serial_new(&ops, NULL);
@@ -195,6 +215,7 @@ int main(void)
 	RUN(no_line_without_out2);
 	RUN(loopback);
 	RUN(full_queue);
+	RUN(emptied_queue);
 	RUN(state);
 	return tap_done();
 }
