@@ -8,7 +8,11 @@ clean_up() { :; }
 # A guest that was lost is the reason for whatever failed after it: what its runner said of it goes with the failure.
 lost_guests() { [ $bad = 0 ] || grep -rahs '^vmplat: .*vCPU [0-9]* shuts down (triple fault)' "$tmp" | sed 's/^/# /'; }
 # What runs still when a test has failed may be why: what its CPUs do goes with it, too.
-stuck_guests() { [ $bad = 0 ] || "$(dirname "${BASH_SOURCE[0]}")/run/stuck" 2>/dev/null; }
+stuck_guests() {
+	[ $bad = 0 ] && return
+	"$(dirname "${BASH_SOURCE[0]}")/run/stuck" 2>"$out"
+	sed -n '$s/^/# stuck: /p' "$out"
+}
 trap 'stuck_guests; clean_up; lost_guests; rm -rf "$tmp"' EXIT
 
 check() {	# NAME COMMAND...: what COMMAND says is shown when it fails

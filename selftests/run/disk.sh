@@ -58,7 +58,7 @@ boots() {
 		--cmdline "console=ttyS0 panic=-1 quiet" </dev/null >"$tmp/log" 2>&1 && more_rounds 2
 }
 must "a guest works on its disks" boots
-check "a second VM cannot open the disk" says "disk.img.*in use by process" \
+must "a second VM cannot open the disk" says "disk.img.*in use by process" \
 	not vmplat run --name second --kernel "$VMPLAT_GUEST_KERNEL" --disk "$tmp/disk.img" --console none
 
 pauses() {

@@ -9,6 +9,7 @@
  *   status           "state", "pid", what the VM is made of, its log's label; also
  *                    while it starts
  *   pause, resume    the vCPUs and devices; the guest's clock stands still
+ *   cpus             what each vCPU is doing, see cpus.h; they stand still for it
  *   reset            power-on state, kernel loaded again
  *   stop, quit       the VM ends; the reply comes before its end
  *   powerdown        press the power button

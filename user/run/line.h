@@ -6,7 +6,7 @@
 #include <json-c/json.h>
 #include <stddef.h>
 
-#define LINE_BYTES_MAX	(256 * 1024)	/* "cpus" of 64 is a quarter of it */
+#define LINE_BYTES_MAX	(256 * 1024)	/* of 64 vCPUs, "cpus" is about a third of it */
 #define LINE_FDS_MAX	64
 
 /* struct line_io - one connection; used by one thread at a time for each direction */

@@ -148,10 +148,10 @@ size_t vm_input_room(struct vm *vm);
 void vm_input(struct vm *vm, const uint8_t *p, size_t n);
 void vm_on_input_room(struct vm *vm, void (*fn)(void *ctx), void *ctx);
 
-/* Under the operation lock: park all vCPUs, quiesce devices; and back. */
-/* vCPUs alone, devices go on; KVM's only */
+/* Under the operation lock: park all vCPUs, under KVM, while devices go on; and back. */
 void vm_park(struct vm *vm);
 void vm_unpark(struct vm *vm);
+/* Likewise, and quiesce devices. */
 void vm_halt(struct vm *vm);
 void vm_unhalt(struct vm *vm);
 /*

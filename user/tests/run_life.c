@@ -1046,6 +1046,22 @@ static struct vm *small_vm(void)
 	return vm;
 }
 
+/* one that runs @guest */
+static struct vm *running(const uint8_t *guest)
+{
+	struct vm *vm;
+
+	write_guest(guest_path, guest);
+	vm = small_vm();
+	if (!vm)
+		return NULL;
+	vm_begin(vm, VM_STARTING);
+	if (!vm_boot(vm) && !vm_start(vm, false))
+		return vm;
+	vm_free(vm);
+	return NULL;
+}
+
 #define STAND_NS 2000000000ull
 
 /* a pause that lasts: how long it stood for certain */
@@ -1071,11 +1087,8 @@ TEST(clock_after_a_pause_and_a_restore)
 		tap_skip("no KVM");
 		return;
 	}
-	write_guest(guest_path, guest_clock);
-	vm = small_vm();
+	vm = running(guest_clock);
 	REQUIRE(vm);
-	vm_begin(vm, VM_STARTING);
-	REQUIRE(!vm_boot(vm) && !vm_start(vm, false));
 	nr = wait_readings(0, 20);
 	check_passed(1, 19, 0);			/* it runs */
 
@@ -1150,11 +1163,8 @@ TEST(what_a_vcpu_does)
 		tap_skip("no KVM");
 		return;
 	}
-	write_guest(guest_path, guest_served);
-	vm = small_vm();
+	vm = running(guest_served);
 	REQUIRE(vm);
-	vm_begin(vm, VM_STARTING);
-	REQUIRE(!vm_boot(vm) && !vm_start(vm, false));
 	cpu = look_when_halted(vm);
 	CHECK(!strcmp(plain(cpu, "mode"), "\"kernel\"") && !strcmp(plain(cpu, "interrupts"), "false"));
 	/* it may not have come to HLT */
