@@ -44,6 +44,13 @@ static inline struct folio *vmplat_filemap_get_folio(struct address_space *m,
 #define vmplat_splice_read	generic_file_splice_read
 #endif
 
+/* pte_mkwrite() wants the VMA since 6.6, to tell shadow stacks. */
+#ifdef VMPLAT_HAVE_PTE_MKWRITE_NOVMA
+#define vmplat_pte_mkwrite	pte_mkwrite_novma
+#else
+#define vmplat_pte_mkwrite	pte_mkwrite
+#endif
+
 /* Timestamps went behind accessors (6.6, 6.7). */
 static inline void vmplat_inode_touch(struct inode *inode, bool born)
 {

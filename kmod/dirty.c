@@ -59,7 +59,8 @@ void vmplat_dirty_set(struct vmplat_mem *mem, pgoff_t index)
 	nr = atomic64_inc_return(&mem->nr_dirty);
 	if (nr >= READ_ONCE(mem->wake_at) && wq_has_sleeper(&mem->log_wq))
 		wake_up_poll(&mem->log_wq, EPOLLIN);
-	vmplat_event_log_dirty(mem, nr);
+	if (unlikely(nr >= READ_ONCE(mem->event_at)))
+		vmplat_event_log_dirty(mem);
 }
 
 /*
@@ -118,15 +119,85 @@ static void protect_pages(struct folio **folios, unsigned int nr)
 		folio_mkclean(folios[i]);
 }
 
+/* Is no PTE of [addr, end), all in one page table, writable or dirty? */
+static bool table_is_clean(struct mm_struct *mm, unsigned long addr,
+			   unsigned long end)
+{
+	pgd_t *pgd = pgd_offset(mm, addr);
+	p4d_t *p4d;
+	pud_t *pud;
+	pmd_t *pmd, entry;
+	pte_t *pte, found;
+
+	if (pgd_none(READ_ONCE(*pgd)))
+		return true;
+	p4d = p4d_offset(pgd, addr);
+	if (p4d_none(READ_ONCE(*p4d)))
+		return true;
+	pud = pud_offset(p4d, addr);
+	if (pud_none(READ_ONCE(*pud)))
+		return true;
+	pmd = pmd_offset(pud, addr);
+	entry = READ_ONCE(*pmd);
+	if (pmd_none(entry))
+		return true;
+	if (pmd_bad(entry))
+		return false;
+	for (pte = pte_offset_kernel(&entry, addr); addr < end;
+	     pte++, addr += PAGE_SIZE) {
+		found = READ_ONCE(*pte);
+		if (pte_present(found) && (pte_write(found) || pte_dirty(found)))
+			return false;
+	}
+	return true;
+}
+
 /*
- * The same for pages that follow each other, in two walks over their PTEs, and a
- * third to prove it. Between the first two a PTE is read-only and dirty, and as
- * such made writable by mprotect(2) and NUMA balancing without asking anybody
- * (can_change_pte_writable()). A PTE that is clean and read-only stays so. Hence,
- * if the last walk finds no writable PTE, nothing came in between.
+ * Is no PTE of these pages writable or dirty? Tables are read without their locks:
+ * i_mmap_rwsem keeps them until their VMA is gone from the tree, RCU those that are
+ * freed for being empty (since 6.14). An mremap() moves PTEs to a VMA that comes
+ * later in the tree, or waits.
+ */
+static bool run_is_clean(struct address_space *mapping, pgoff_t index,
+			 unsigned int nr)
+{
+	struct rb_node *node;
+	bool clean = true;
+
+	i_mmap_lock_read(mapping);
+	for (node = rb_first_cached(&mapping->i_mmap); clean && node;
+	     node = rb_next(node)) {
+		struct vm_area_struct *vma = rb_entry(node, struct vm_area_struct,
+						      shared.rb);
+		pgoff_t first = max(index, vma->vm_pgoff);
+		pgoff_t last = min(index + nr, vma->vm_pgoff + vma_pages(vma));
+		unsigned long addr, end, next;
+
+		if (first >= last)
+			continue;
+		addr = vma->vm_start + ((first - vma->vm_pgoff) << PAGE_SHIFT);
+		end = addr + ((last - first) << PAGE_SHIFT);
+		for (; clean && addr < end; addr = next) {
+			next = pmd_addr_end(addr, end);
+			rcu_read_lock();
+			clean = table_is_clean(vma->vm_mm, addr, next);
+			rcu_read_unlock();
+		}
+	}
+	i_mmap_unlock_read(mapping);
+	return clean;
+}
+
+/*
+ * The same for pages that follow each other, in a walk over their PTEs that makes
+ * them read-only, and a look that finds them all clean, as PTEs are that only a
+ * vCPU writes behind, see make_writable(). What is clean and read-only stays so.
  *
- * The walks take migration entries for PTEs, so they must not leave the run: all
- * of its folios are locked. Returns false if it did not work out.
+ * Otherwise a second walk makes them clean. Until then a PTE is read-only and
+ * dirty, and as such made writable by mprotect(2) and NUMA balancing without asking
+ * anybody (can_change_pte_writable()); so it takes a third walk to prove that none
+ * is. The walks take migration entries for PTEs, so they must not leave the run:
+ * all of its folios are locked. Returns false if it did not work out.
  */
 static bool protect_run(struct address_space *mapping, pgoff_t index,
 			unsigned int nr)
@@ -136,6 +207,8 @@ static bool protect_run(struct address_space *mapping, pgoff_t index,
 	pgoff_t from = 0, to = 0;
 
 	wp_shared_mapping_range(mapping, index, nr);
+	if (run_is_clean(mapping, index, nr))
+		return true;
 	clean_record_shared_mapping_range(mapping, index, nr, index, dirty,
 					  &from, &to);
 	return !wp_shared_mapping_range(mapping, index, nr);

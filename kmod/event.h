@@ -123,7 +123,7 @@ void vmplat_event_log_created(struct vmplat_log *log);
 void vmplat_event_log_removed(struct vmplat_log *log);
 void vmplat_event_log_marked(struct vmplat_mem *mem);	/* mem->lock */
 void vmplat_event_log_taken(struct vmplat_log *log);	/* mem->lock */
-void vmplat_event_log_dirty(struct vmplat_mem *mem, u64 nr_dirty); /* atomic */
+void vmplat_event_log_dirty(struct vmplat_mem *mem); /* atomic */
 void vmplat_event_view_created(struct vmplat_view *view);
 void vmplat_event_view_changed(struct vmplat_view *view,
 			       enum vmplat_action action);	/* atomic */

@@ -81,11 +81,45 @@ static vm_fault_t mem_fault(struct vm_fault *vmf)
 	return wait_for_fill(vmf, mem);
 }
 
+/*
+ * Gives the PTE that was found read-only its permission. The kernel would do that
+ * itself, and then mark a folio dirty that always is, and balance dirty pages where
+ * none is ever written back. As there, the folio lock keeps harvests away meanwhile.
+ * False if there is no such PTE: the page was missing until this fault, or the PTE
+ * has changed.
+ *
+ * It is left clean: whoever writes through it makes it dirty, and a vCPU does not
+ * write through it; see protect_run(). Who faults has mmap_lock or the VMA's lock,
+ * which keep page tables where they are.
+ */
+static bool make_writable(struct vm_fault *vmf)
+{
+	bool made = false;
+/* Elsewhere a PTE is more than a word to store, or its table may be freed. */
+#if defined(CONFIG_X86_64) && !defined(CONFIG_PT_RECLAIM)
+	pte_t old = vmf->orig_pte;
+
+	if (!vmf->pte || !(vmf->vma->vm_flags & VM_WRITE))
+		return false;
+	spin_lock(vmf->ptl);
+	made = pte_same(*vmf->pte, old);
+	if (made)
+		set_pte(vmf->pte, vmplat_pte_mkwrite(pte_mkyoung(old)));
+	spin_unlock(vmf->ptl);
+#endif
+	return made;
+}
+
 static vm_fault_t mem_page_mkwrite(struct vm_fault *vmf)
 {
 	struct vmplat_mem *mem = vmplat_mem(file_inode(vmf->vma->vm_file));
+	struct folio *folio = page_folio(vmf->page);
+	int err = vmplat_write_begin(mem, folio);
 
-	return error_to_fault(vmplat_write_begin(mem, page_folio(vmf->page)));
+	if (err || !make_writable(vmf))
+		return error_to_fault(err);
+	folio_unlock(folio);
+	return VM_FAULT_NOPAGE;		/* there is nothing left to do */
 }
 
 static const struct vm_operations_struct mem_vm_ops = {

@@ -145,11 +145,10 @@ static void look_at_logs(struct work_struct *work)
 	mutex_unlock(&mem->lock);
 }
 
-/* vmplat_event_log_dirty - @nr_dirty pages wait for a harvest; any context */
-void vmplat_event_log_dirty(struct vmplat_mem *mem, u64 nr_dirty)
+/* vmplat_event_log_dirty - mem->event_at pages wait for a harvest; any context */
+void vmplat_event_log_dirty(struct vmplat_mem *mem)
 {
-	if (unlikely(nr_dirty >= READ_ONCE(mem->event_at)))
-		queue_work(system_wq, &mem->event_work);
+	queue_work(system_wq, &mem->event_work);
 }
 
 void vmplat_event_mem_init(struct vmplat_mem *mem)

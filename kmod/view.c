@@ -310,7 +310,8 @@ static int wait_for_room(struct vmplat_mem *mem, unsigned int seq)
  */
 static void lock_to_write(struct vmplat_mem *mem, struct folio *folio)
 {
-	folio_lock(folio);
+	if (!folio_trylock(folio))
+		folio_lock(folio);
 	if (likely(down_read_trylock(&mem->freeze_sem)))
 		return;
 	folio_unlock(folio);
@@ -382,7 +383,8 @@ unlock:
 	if (err == -EDQUOT)
 		err = wait_for_room(mem, seq);
 out:
-	vmplat_copy_put(mem, s.copy, true);
+	if (s.copy)
+		vmplat_copy_put(mem, s.copy, true);
 	return err;
 }
 
