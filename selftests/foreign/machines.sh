@@ -14,7 +14,7 @@ clean_up() { local v; for v in efi bios sector; do vmplat vm stop "$v" 2>/dev/nu
 initrd() { mkdir -p "$tmp/$1" && cp "$guests/init.$1" "$tmp/$1/init" && (cd "$tmp/$1" && echo init | cpio -o -H newc --quiet) >"$tmp/initrd.$1"; }
 for arch in riscv64 arm64; do
 	kernel=$VMPLAT_CACHE/foreign/$arch/Image
-	[ -e "$kernel" ] || { echo "# no kernel for $arch in the cache: selftests/host/fetch $arch"; exit 1; }
+	[ -e "$kernel" ] || { echo "1..0 # SKIP no kernel for $arch in the cache: selftests/host/fetch $arch"; exit; }
 	check "initrd for $arch" initrd "$arch"
 	check "the kernel for $arch is known" says -- "--kernel" vmplat image info "$kernel"
 	run --name "$arch" --kernel "$kernel" --initrd "$tmp/initrd.$arch" --cmdline "quiet panic=-1" \
