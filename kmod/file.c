@@ -89,22 +89,24 @@ static vm_fault_t mem_fault(struct vm_fault *vmf)
  * has changed.
  *
  * It is left clean: whoever writes through it makes it dirty, and a vCPU does not
- * write through it; see protect_run(). Who faults has mmap_lock or the VMA's lock,
- * which keep page tables where they are.
+ * write through it; see protect_run(). Only the soft-dirty bit is for the fault to
+ * set. Who faults has mmap_lock or the VMA's lock, which keep page tables where they
+ * are.
  */
 static bool make_writable(struct vm_fault *vmf)
 {
 	bool made = false;
 /* Elsewhere a PTE is more than a word to store, or its table may be freed. */
 #if defined(CONFIG_X86_64) && !defined(CONFIG_PT_RECLAIM)
-	pte_t old = vmf->orig_pte;
+	pte_t old = vmf->orig_pte, new;
 
 	if (!vmf->pte || !(vmf->vma->vm_flags & VM_WRITE))
 		return false;
+	new = vmplat_pte_mkwrite(pte_mksoft_dirty(pte_mkyoung(old)));
 	spin_lock(vmf->ptl);
 	made = pte_same(*vmf->pte, old);
 	if (made)
-		set_pte(vmf->pte, vmplat_pte_mkwrite(pte_mkyoung(old)));
+		set_pte(vmf->pte, new);
 	spin_unlock(vmf->ptl);
 #endif
 	return made;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Holes that were found by reading, each with the interleaving that showed it:
- * dirty PTEs that mprotect(2) makes writable, pages that are supplied while they
- * are read or sought, mmap_lock held for a missing page, punches that race with
- * stores, labels that outlive their marks.
+ * dirty PTEs that mprotect(2) makes writable, soft-dirty bits, pages that are
+ * supplied while they are read or sought, mmap_lock held for a missing page, punches
+ * that race with stores, labels that outlive their marks.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -58,6 +58,47 @@ static void test_mprotect(void)
 	is_int(seen, 2, "a write after mprotect passes the gate of a view");
 	close(view);
 	munmap(map, 4 * PAGE);
+	close(log);
+	close(mem);
+}
+
+/* ---- the log of somebody else: the kernel's soft-dirty bits, as CRIU uses them -- */
+
+static bool soft_dirty(const volatile char *addr)
+{
+	uint64_t entry;
+	int fd = need(open("/proc/self/pagemap", O_RDONLY));
+
+	need(pread(fd, &entry, sizeof(entry), (uintptr_t)addr / PAGE * sizeof(entry)));
+	close(fd);
+	return entry >> 55 & 1;
+}
+
+static void test_soft_dirty(void)
+{
+	int mem = need(mem_new(4 * PAGE)), log = need(log_new(mem, 0, 0));
+	volatile char *map = map_mem(mem, 4 * PAGE), own = 0;
+	uint64_t bits[1];
+
+	need(poke("/proc/self/clear_refs", "4"));
+	own = 1;
+	if (!soft_dirty(&own)) {
+		skip("soft-dirty bits: not in this kernel");
+		goto out;
+	}
+	map[0] = 1;
+	map[PAGE] = 1;
+	need(poke("/proc/self/clear_refs", "4"));
+	ok(!soft_dirty(map) && !soft_dirty(map + PAGE), "cleared soft-dirty bits");
+	map[0] = 2;
+	ok(soft_dirty(map), "a write sets the soft-dirty bit of a page with a dirty PTE");
+	need(log_bitmap(log, VMPLAT_LOG_FETCH_F_CLEAR, 4, bits));
+	need(poke("/proc/self/clear_refs", "4"));
+	map[PAGE] = 2;
+	ok(soft_dirty(map + PAGE), "and of one that was harvested");
+	is_int(log_bitmap(log, VMPLAT_LOG_FETCH_F_CLEAR, 4, bits), 1, "which is logged, too");
+out:
+	munmap((void *)map, 4 * PAGE);
 	close(log);
 	close(mem);
 }
@@ -269,6 +310,7 @@ int main(void)
 {
 	dev_open();
 	test_mprotect();
+	test_soft_dirty();
 	test_race(disturb_mprotect, "mprotect");
 	test_race(disturb_punch, "a punch");
 	test_seek_missing();
