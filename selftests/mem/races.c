@@ -19,6 +19,7 @@
 #include "util.h"
 
 #define PAGES		512UL
+#define RUN		16UL	/* harvested as one */
 #define RACE_NS		(4ULL * 1000 * 1000 * 1000)
 
 static int fill_put(int fill, uint64_t first, uint64_t nr, const void *buf)
@@ -37,27 +38,37 @@ static void protect(char *map, uint64_t pages, int prot)
 
 /* ---- mprotect ------------------------------------------------------------- */
 
-static void test_mprotect(void)
+static void fill(char *map, uint64_t pages, char c)
 {
-	int mem = need(mem_new(4 * PAGE)), log = need(log_new(mem, 0, 0)), view;
-	char *map = map_mem(mem, 4 * PAGE), seen = 0;
-	uint64_t bits[1];
+	for (uint64_t i = 0; i < pages; i++)
+		map[i * PAGE] = c;
+}
 
-	map[PAGE] = 1;
-	need(log_bitmap(log, VMPLAT_LOG_FETCH_F_CLEAR, 4, bits));
-	protect(map, 4, PROT_READ);
-	protect(map, 4, PROT_READ | PROT_WRITE);
-	map[PAGE] = 2;
-	need(log_bitmap(log, VMPLAT_LOG_FETCH_F_CLEAR, 4, bits));
-	ok(bit(bits, 1), "a write after mprotect is logged");
+/* A page by itself and @pages that follow each other are protected each in their way. */
+static void test_mprotect(uint64_t pages)
+{
+	int mem = need(mem_new(pages * PAGE)), log = need(log_new(mem, 0, 0)), view;
+	char *map = map_mem(mem, pages * PAGE), seen[RUN];
+	uint64_t bits[1], old = 0;
+
+	fill(map, pages, 1);
+	need(log_bitmap(log, VMPLAT_LOG_FETCH_F_CLEAR, pages, bits));
+	protect(map, pages, PROT_READ);
+	protect(map, pages, PROT_READ | PROT_WRITE);
+	fill(map, pages, 2);
+	is_int(log_bitmap(log, VMPLAT_LOG_FETCH_F_CLEAR, pages, bits), pages,
+	       "%d written after mprotect: logged", (int)pages);
 	view = need(view_of(mem, -1, 0, 0));
-	protect(map, 4, PROT_READ);
-	protect(map, 4, PROT_READ | PROT_WRITE);
-	map[PAGE] = 3;
-	need(pread(view, &seen, 1, PAGE));
-	is_int(seen, 2, "a write after mprotect passes the gate of a view");
+	protect(map, pages, PROT_READ);
+	protect(map, pages, PROT_READ | PROT_WRITE);
+	fill(map, pages, 3);
+	for (uint64_t i = 0; i < pages; i++) {
+		need(pread(view, &seen[i], 1, i * PAGE));
+		old += seen[i] == 2;
+	}
+	is_int(old, pages, "%d written after mprotect: pass the gate of a view", (int)pages);
 	close(view);
-	munmap(map, 4 * PAGE);
+	munmap(map, pages * PAGE);
 	close(log);
 	close(mem);
 }
@@ -121,6 +132,7 @@ static void *disturber(void *arg)
 		r->disturb(r);
 		for (int i = 0; i < 64; i++)
 			r->map[rnd(&seed) % PAGES * PAGE] = (char)round;
+		fill(r->map + rnd(&seed) % (PAGES - RUN) * PAGE, RUN, (char)round);
 	}
 	return NULL;
 }
@@ -309,7 +321,8 @@ static void test_label(void)
 int main(void)
 {
 	dev_open();
-	test_mprotect();
+	test_mprotect(1);
+	test_mprotect(RUN);
 	test_soft_dirty();
 	test_race(disturb_mprotect, "mprotect");
 	test_race(disturb_punch, "a punch");
